@@ -1,0 +1,1 @@
+"""whycam shows why an image model decided what it decided."""
