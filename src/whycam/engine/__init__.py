@@ -1,0 +1,17 @@
+"""The only room with hooks and autograd: captures, the layer choice, grids, the model's state."""
+
+from whycam.engine.capture import Address, Capture, CapturedLayer, address_of, capture
+from whycam.engine.layers import Candidate, LayerChoice, choose_layer
+from whycam.engine.session import explaining
+
+__all__ = [
+    "Address",
+    "Candidate",
+    "Capture",
+    "CapturedLayer",
+    "LayerChoice",
+    "address_of",
+    "capture",
+    "choose_layer",
+    "explaining",
+]

@@ -1,0 +1,324 @@
+"""One forward, and a backward of what follows the layer: activations, gradients and outputs.
+
+Up to the earliest captured layer the forward runs without autograd. The layer's hook turns autograd on
+and hands the model a copy of a leaf that holds what the layer returned. So a backward costs what follows
+the layer, no parameter's ``.grad`` is touched, and a frozen model is like any other.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import ceil, log2, prod
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whycam.engine.grid import Layout, read_layout, require_layout
+from whycam.engine.session import check_parameters, plain
+from whycam.errors import EngineError, LayerError
+from whycam.types import Activations, Gradients, Images, Scores
+
+
+@dataclass(frozen=True)
+class Address:
+    """A layer: its dotted path and, where it runs several times in a forward, which call (from 1)."""
+
+    path: str
+    call: int | None = None
+
+    def __str__(self) -> str:
+        """Return ``path`` or ``path#call``."""
+        return self.path if self.call is None else f"{self.path}#{self.call}"
+
+
+def address_of(module: nn.Module, layer: str | nn.Module) -> Address:
+    """Turn a path (``layer4``, ``relu#2``) or a submodule into an address; raises LayerError."""
+    if isinstance(layer, nn.Module):
+        path = next((name for name, part in module.named_modules() if part is layer), None)
+        if not path:
+            what = "the model itself" if path == "" else "no part of the model"
+            raise LayerError(
+                f"the layer, a {type(layer).__name__}, is {what}; "
+                "give one of the model's submodules or its dotted path (whycam layers MODEL lists them)"
+            )
+        return Address(path)
+    path, _, call = layer.partition("#")
+    if call and not (call.isdigit() and int(call) >= 1):
+        raise LayerError(f"layer {layer!r}: {call!r} is no call number; write {path}#1 for the first call")
+    known = dict(module.named_modules())
+    for wrapper in ("module.", "_orig_mod."):
+        if path not in known and path.startswith(wrapper):
+            path = path.removeprefix(wrapper)
+    if path not in known or not path:
+        raise LayerError(f"layer {layer!r} does not exist; {_nearest(path, known)} (whycam layers MODEL)")
+    return Address(path, int(call) if call else None)
+
+
+def _nearest(path: str, known: dict[str, nn.Module]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(path, [name for name in known if name], n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    top = [name for name in known if name and "." not in name]
+    return f"the model has {', '.join(top[:8])}{', ...' if len(top) > 8 else ''}"
+
+
+@dataclass(frozen=True)
+class CapturedLayer:
+    """What one layer returned, as a node of the autograd graph, with its layout."""
+
+    address: Address
+    node: Tensor
+    layout: Layout
+
+    def activations(self) -> Activations:
+        """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
+        return _wide(self.layout.to_grid(self.node.detach()))
+
+
+@dataclass(frozen=True)
+class Capture:
+    """One forward's outputs and captured layers; the graph after the layers is alive."""
+
+    outputs: Any
+    layers: tuple[CapturedLayer, ...]
+
+    def score(self, target: Callable[[Any], Scores]) -> Scores:
+        """Return the target's scores [B] with autograd on."""
+        with torch.enable_grad():
+            return target(self.outputs)
+
+    def gradients(self, scores: Scores) -> tuple[Gradients, ...]:
+        """Return d score / d activations for each layer, [B, C, *grid], in float32 or wider.
+
+        Can be called again with other scores of the same forward. Raises LayerError where a layer has no
+        influence on the scores.
+        """
+        if not scores.requires_grad:
+            raise EngineError(
+                "the scores don't depend on the layer through differentiable operations; the model or "
+                "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
+                "can follow"
+            )
+        # Half precision would lose a gradient spread over many positions: it is scaled up for the way back.
+        scale = max(_headroom(layer) for layer in self.layers)
+        found = torch.autograd.grad(
+            scores,
+            [layer.node for layer in self.layers],
+            grad_outputs=torch.full_like(scores, scale),
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return tuple(
+            _wide(layer.layout.to_grid(_require(gradient, layer))) / scale
+            for layer, gradient in zip(self.layers, found, strict=True)
+        )
+
+
+def _require(gradient: Tensor | None, layer: CapturedLayer) -> Tensor:
+    if gradient is None:
+        raise LayerError(
+            f"layer '{layer.address}' does not influence the score; pick one that does (whycam layers MODEL)"
+        )
+    return gradient
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def _headroom(layer: CapturedLayer) -> float:
+    if layer.node.dtype != torch.float16:
+        return 1.0
+    return 2.0 ** min(ceil(log2(prod(layer.layout.grid))), 12)
+
+
+def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Capture:
+    """Run the model once and capture what the layers returned.
+
+    ``module`` comes from ``explaining``. Raises LayerError where a layer doesn't run, runs several times
+    without a call number, or has no grid; EngineError where autograd can't reach the outputs.
+    """
+    images = plain(images)
+    check_parameters(module)
+    recorder = _Recorder(module, images, layers)
+    outputs = recorder.run(grad_before_the_layer=False)
+    if not _reaches(outputs):
+        # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
+        outputs = recorder.run(grad_before_the_layer=True)
+    return Capture(outputs, recorder.captured())
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Give the tensors inside nested tuples, lists, dicts and model outputs, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+
+
+def _reaches(outputs: Any) -> bool:
+    return any(tensor.requires_grad for tensor in tensors_in(outputs))
+
+
+class _Recorder:
+    """Hooks for one forward: they act on this thread's calls only, and are gone after it."""
+
+    def __init__(self, module: nn.Module, images: Images, layers: Sequence[Address]) -> None:
+        self.module = module
+        self.images = images
+        self.layers = layers
+        self.thread = threading.get_ident()
+        self.calls: dict[str, int] = {}
+        self.found: dict[Address, CapturedLayer] = {}
+
+    def run(self, *, grad_before_the_layer: bool) -> Any:
+        self.calls, self.found = {}, {}
+        parts = {address.path: self.module.get_submodule(address.path) for address in self.layers}
+        handles = [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
+        try:
+            with _restored_grad_mode():
+                torch.set_grad_enabled(grad_before_the_layer)
+                return self.module(self.images)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, path: str) -> Callable[[nn.Module, Any, Any], Any]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+            if threading.get_ident() != self.thread:
+                return output
+            self.calls[path] = call = self.calls.get(path, 0) + 1
+            wanted = [a for a in self.layers if a.path == path and a.call in (None, call)]
+            if not wanted or (wanted[0].call is None and call > 1):
+                return output
+            value, replace = _pick(output, path, self.images)
+            layout = _layout_of(self.module, module, path, value, self.images)
+            torch.set_grad_enabled(True)
+            node = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
+            for address in wanted:
+                self.found[address] = CapturedLayer(address, node, layout)
+            return replace(node.clone())  # a copy: a later in-place ReLU must not rewrite the capture
+
+        return hook
+
+    def captured(self) -> tuple[CapturedLayer, ...]:
+        for address in self.layers:
+            ran = self.calls.get(address.path, 0)
+            if ran == 0:
+                raise LayerError(
+                    f"layer '{address}' did not run in the model's forward; pick one that does "
+                    "(whycam layers MODEL lists them)"
+                )
+            if address.call is None and ran > 1:
+                raise LayerError(
+                    f"layer '{address}' ran {ran} times in one forward; say which call is meant: "
+                    f"'{address}#1' to '{address}#{ran}'"
+                )
+            if address not in self.found:
+                raise LayerError(
+                    f"layer '{address}' ran only {ran} time{'s' * (ran > 1)} in the forward; "
+                    f"the last call is '{address.path}#{ran}'"
+                )
+        return tuple(self.found[address] for address in self.layers)
+
+
+@contextmanager
+def _restored_grad_mode() -> Iterator[None]:
+    before = torch.is_grad_enabled()
+    try:
+        yield
+    finally:
+        torch.set_grad_enabled(before)
+
+
+def _pick(output: Any, path: str, images: Images) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    """Return the first tensor of a layer's output that keeps the batch, and how to put another there."""
+    if isinstance(output, Tensor):
+        _check_batch(output, path, images)
+        return output, lambda changed: changed
+    if isinstance(output, tuple | list):
+        for index, part in enumerate(output):
+            if isinstance(part, Tensor) and part.is_floating_point() and len(part) == len(images):
+                return part, _putting(output, index)
+    if isinstance(output, dict):
+        for key, part in output.items():
+            if isinstance(part, Tensor) and part.is_floating_point() and len(part) == len(images):
+                return part, _putting(output, key)
+    raise LayerError(
+        f"layer {path!r} gave a {type(output).__name__} without a tensor [batch, ...]; "
+        "pick a layer that returns its activations (whycam layers MODEL lists them)"
+    )
+
+
+def _putting(output: Any, key: Any) -> Callable[[Tensor], Any]:
+    def put(changed: Tensor) -> Any:
+        if isinstance(output, dict):
+            copied = output.copy()
+            copied[key] = changed
+            return copied
+        parts = [*output[:key], changed, *output[key + 1 :]]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+
+    return put
+
+
+def _check_batch(output: Tensor, path: str, images: Images) -> None:
+    if not output.ndim or len(output) != len(images):
+        raise LayerError(
+            f"layer {path!r} gave {list(output.shape)} for a batch of {len(images)}; it folds the batch "
+            "(windows, patches). Pick the block around it (whycam layers MODEL lists them)"
+        )
+
+
+def _layout_of(module: nn.Module, part: nn.Module, path: str, value: Tensor, images: Images) -> Layout:
+    size = images.shape[2:]
+    layout = read_layout(value.shape, size, channels=channels_of(part), **hints_of(module))
+    return require_layout(layout, path, value.shape, size)
+
+
+def hints_of(module: nn.Module) -> dict[str, Any]:
+    """Return what a model says of its tokens: ``prefix`` and ``grid``, where it has such attributes."""
+    hints: dict[str, Any] = {}
+    prefix = getattr(module, "num_prefix_tokens", None)
+    if isinstance(prefix, int) and not isinstance(prefix, bool):
+        hints["prefix"] = prefix
+    grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
+    if isinstance(grid, tuple) and all(isinstance(cells, int) for cells in grid):
+        hints["grid"] = grid
+    return hints
+
+
+def channels_of(part: nn.Module) -> int | None:
+    """Return the number of channels a layer gives, where its last parametrised part says so."""
+    for inner in reversed(list(part.modules())):
+        for name in ("out_channels", "num_features", "out_features"):
+            count = getattr(inner, name, None)
+            if isinstance(count, int) and next(inner.parameters(recurse=False), None) is not None:
+                return count
+        shape = getattr(inner, "normalized_shape", None)
+        if shape:
+            return int(shape[-1])
+    return None
+
+
+def detached(value: Any) -> Any:
+    """Return outputs without their graph, in the structure they came in."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        copied = value.copy()
+        for key, part in value.items():
+            copied[key] = detached(part)
+        return copied
+    if isinstance(value, tuple | list):
+        parts = [detached(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value

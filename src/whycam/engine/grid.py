@@ -1,0 +1,160 @@
+"""Where a layer's output keeps its positions: NCHW, NHWC or tokens, to and from [B, C, *grid]."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+from torch import Tensor
+
+from whycam.errors import LayerError
+
+Order = Literal["channels-first", "channels-last", "tokens", "tokens-last"]
+
+_NAMES: dict[Order, tuple[str, str, str]] = {
+    "channels-first": ("NCL", "NCHW", "NCDHW"),
+    "channels-last": ("NLC", "NHWC", "NDHWC"),
+    "tokens": ("NLC", "NLC", "NLC"),
+    "tokens-last": ("NCL", "NCL", "NCL"),
+}
+MOST_PREFIX_TOKENS = 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How [B, ...] is laid out: the order of its axes, its grid, and tokens before the grid's."""
+
+    order: Order
+    grid: tuple[int, ...]
+    channels: int
+    prefix: int = 0
+
+    @property
+    def name(self) -> str:
+        """The usual name: NCHW, NHWC, NLC (tokens), NCL, ..."""
+        return _NAMES[self.order][len(self.grid) - 1]
+
+    def to_grid(self, values: Tensor) -> Tensor:
+        """Bring [B, ...] in this layout to [B, C, *grid], without the prefix tokens."""
+        if self.order == "channels-first":
+            return values
+        if self.order == "channels-last":
+            return values.movedim(-1, 1)
+        tokens = values.transpose(1, 2) if self.order == "tokens" else values
+        return tokens[:, :, self.prefix :].reshape(len(values), self.channels, *self.grid)
+
+    def from_grid(self, values: Tensor, like: Tensor) -> Tensor:
+        """Bring [B, C, *grid] back to this layout; prefix tokens are taken from ``like``."""
+        if self.order == "channels-first":
+            return values
+        if self.order == "channels-last":
+            return values.movedim(1, -1)
+        merged = like.clone() if self.order == "tokens-last" else like.transpose(1, 2).clone()
+        merged[:, :, self.prefix :] = values.flatten(2)
+        return merged if self.order == "tokens-last" else merged.transpose(1, 2)
+
+
+def read_layout(
+    shape: Sequence[int],
+    size: Sequence[int],
+    *,
+    prefix: int | None = None,
+    grid: Sequence[int] | None = None,
+    channels: int | None = None,
+) -> Layout | None:
+    """Read the layout of an output [B, ...] for an input of the spatial ``size``, or None.
+
+    ``prefix`` (tokens before the grid's), ``grid`` and ``channels`` are what the model says of itself;
+    they settle what the shape leaves open. A grid fits where one stride, up to rounding, takes the input
+    to it on every axis.
+    """
+    readings = list(_readings(tuple(shape[1:]), tuple(size), prefix, tuple(grid) if grid else None))
+    if not readings:
+        return None
+    return min(
+        readings,
+        key=lambda reading: (
+            channels is not None and reading.channels != channels,
+            grid is not None and reading.grid != tuple(grid),
+            prefix is not None and reading.order.startswith("tokens") and reading.prefix != prefix,
+            misfit(reading.grid, tuple(size)) > 0,
+            reading.prefix,
+        ),
+    )
+
+
+def _readings(
+    inner: tuple[int, ...], size: tuple[int, ...], prefix: int | None, grid: tuple[int, ...] | None
+) -> Iterator[Layout]:
+    if len(inner) == len(size) + 1:
+        if fits(inner[1:], size):
+            yield Layout("channels-first", inner[1:], inner[0])
+        if fits(inner[:-1], size):
+            yield Layout("channels-last", inner[:-1], inner[-1])
+    elif len(inner) == 2:
+        length, other = inner
+        for tokens, cells, order in ((length, other, "tokens"), (other, length, "tokens-last")):
+            for first, found in _token_grids(tokens, size, prefix, grid):
+                yield Layout("tokens" if order == "tokens" else "tokens-last", found, cells, first)
+
+
+def _token_grids(
+    tokens: int, size: tuple[int, ...], prefix: int | None, grid: tuple[int, ...] | None
+) -> Iterator[tuple[int, tuple[int, ...]]]:
+    told = grid is not None and len(grid) == len(size) and fits(grid, size)
+    if grid is not None and told and 0 <= tokens - prod(grid) <= MOST_PREFIX_TOKENS:
+        yield tokens - prod(grid), grid
+    for first in range(min(MOST_PREFIX_TOKENS, tokens - 1) + 1):
+        near_square = _grid_of(tokens - first, size)
+        if near_square is not None and (misfit(near_square, size) == 0 or first == prefix):
+            yield first, near_square
+
+
+def _grid_of(cells: int, size: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the grid with that many cells that best fits the input's aspect, or None."""
+    if len(size) == 1:
+        return (cells,) if fits((cells,), size) else None
+    if len(size) == 2:
+        return _plane_of(cells, size)
+    # Time may be strided apart from space: of several depths the largest has lost the least.
+    depths = [depth for depth in range(1, min(cells, size[0]) + 1) if cells % depth == 0]
+    grids = [(depth, *plane) for depth in depths if (plane := _plane_of(cells // depth, size[1:]))]
+    return min(grids, key=lambda grid: (misfit(grid, size), -grid[0]), default=None)
+
+
+def _plane_of(cells: int, size: tuple[int, ...]) -> tuple[int, int] | None:
+    ideal = round((cells * size[0] / size[1]) ** 0.5)
+    planes = [(rows, cells // rows) for rows in range(max(ideal - 1, 1), ideal + 2) if cells % rows == 0]
+    return min(
+        (plane for plane in planes if fits(plane, size)), key=lambda plane: misfit(plane, size), default=None
+    )
+
+
+def misfit(grid: Sequence[int], size: Sequence[int]) -> float:
+    """Return by how many cells the grid's last two axes miss the input's aspect; 0 is an exact fit.
+
+    An axis of time or depth before them is strided on its own and isn't counted.
+    """
+    if len(grid) < 2:
+        return 0.0
+    rows, columns = grid[-2:]
+    height, width = size[-2:]
+    return max(abs(rows * width / height - columns), abs(columns * height / width - rows))
+
+
+def fits(grid: Sequence[int], size: Sequence[int]) -> bool:
+    """Say whether one stride, up to rounding, takes an input of that size to that grid."""
+    return (
+        all(1 <= cells <= extent for cells, extent in zip(grid, size, strict=True))
+        and misfit(grid, size) <= 1
+    )
+
+
+def require_layout(layout: Layout | None, path: str, shape: Sequence[int], size: Sequence[int]) -> Layout:
+    """Return the layout, or raise LayerError with the mend."""
+    if layout is None:
+        raise LayerError(
+            f"layer {path!r} gave {list(shape)}, which has no grid for an input of {list(size)}; a CAM needs "
+            "a spatial output. Pick a layer before pooling (whycam layers MODEL lists them)"
+        )
+    return layout

@@ -1,0 +1,298 @@
+"""Which layer to explain: found by tracing one forward, without a table of names.
+
+A layer is fit when its output has a grid, when the top score's gradient reaches most of the grid's
+positions, and when all that the model makes of the image passes through it. The last is a question to
+the autograd graph: a layer lies on every path from the score to the image when the paths through it are
+as many as all paths. Block outputs and their norms pass; queries, keys and branch interiors don't.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
+
+from whycam.engine.capture import channels_of, hints_of, tensors_in
+from whycam.engine.grid import Layout, read_layout
+from whycam.engine.session import check_parameters, explaining, plain
+from whycam.errors import EngineError, LayerError
+from whycam.types import Images
+
+FEWEST_CHANNELS = 8
+FEWEST_POSITIONS = 9
+LEAST_SUPPORT = 0.5
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A layer that could be explained: where it is, what it gives, and what speaks against it.
+
+    ``support`` is the share of the grid's positions that the top score's gradient reaches; ``trunk`` says
+    whether everything the model makes of the image passes through; ``objection`` is empty for a fit one.
+    """
+
+    path: str
+    layout: str
+    grid: tuple[int, ...]
+    channels: int
+    support: float
+    trunk: bool
+    objection: str = ""
+
+
+@dataclass(frozen=True)
+class LayerChoice:
+    """The layer to explain, why, and the runners-up from the deepest to the shallowest."""
+
+    path: str
+    layout: str
+    grid: tuple[int, ...]
+    reason: str
+    candidates: tuple[Candidate, ...]
+
+
+_cache: WeakKeyDictionary[nn.Module, dict[Any, LayerChoice]] = WeakKeyDictionary()
+
+
+def choose_layer(model: nn.Module, images: Images) -> LayerChoice:
+    """Choose the layer to explain by tracing one forward of the first image [1, C, *size].
+
+    Remembered by architecture and input size. Raises LayerError where no layer is fit.
+    """
+    with explaining(model) as module:
+        remembered = _cache.setdefault(module, {})
+        key = (_architecture(module), tuple(images.shape[1:]))
+        if key not in remembered:
+            remembered[key] = _choose(_trace(module, images[:1]), images.shape[2:])
+        return remembered[key]
+
+
+def _architecture(module: nn.Module) -> int:
+    return hash(tuple((name, type(part)) for name, part in module.named_modules()))
+
+
+@dataclass
+class _Visit:
+    """One call of a module in the traced forward."""
+
+    path: str
+    call: int
+    layout: Layout
+    edge: GradientEdge
+    parametrised: bool
+    calls: int = 1
+    support: float = 0.0
+    trunk: bool = False
+    merged: tuple[int, int] = (0, 0)
+
+    @property
+    def address(self) -> str:
+        return self.path if self.calls == 1 else f"{self.path}#{self.call}"
+
+
+def _trace(module: nn.Module, images: Images) -> list[_Visit]:
+    """Run one forward with autograd on; return the calls whose output has a grid, in order."""
+    check_parameters(module)
+    pixels = plain(images).detach().clone().requires_grad_()
+    visits: list[_Visit] = []
+    calls: dict[str, int] = {}
+    hints = hints_of(module)
+
+    def watch(path: str) -> Any:
+        def hook(part: nn.Module, inputs: Any, output: Any) -> None:
+            calls[path] = calls.get(path, 0) + 1
+            value = next((t for t in tensors_in(output) if t.is_floating_point()), None)
+            if value is None or not value.requires_grad or value.ndim < 3 or len(value) != 1:
+                return
+            layout = read_layout(value.shape, images.shape[2:], channels=channels_of(part), **hints)
+            if layout is not None and prod(layout.grid) > 1:
+                parametrised = next(part.parameters(), None) is not None
+                edge = get_gradient_edge(value)
+                visits.append(_Visit(path, calls[path], layout, edge, parametrised))
+
+        return hook
+
+    handles = [part.register_forward_hook(watch(name)) for name, part in module.named_modules() if name]
+    try:
+        with torch.enable_grad():
+            score = _top_score(module(pixels))
+    finally:
+        for handle in handles:
+            handle.remove()
+    for visit in visits:
+        visit.calls = calls[visit.path]
+    _measure(visits, score, pixels)
+    return visits
+
+
+def _top_score(outputs: Any) -> Tensor:
+    floating = (t for t in tensors_in(outputs) if t.is_floating_point())
+    first = next((t for t in floating if t.requires_grad), None)
+    if first is None:
+        raise EngineError(
+            "the outputs don't depend on the image through differentiable operations; the model detaches "
+            "them (no_grad, detach, argmax, numpy). Name the layer yourself (layer=...)"
+        )
+    if first.ndim <= 2:
+        return first.max()
+    # A class over many positions: the one that is strongest in all.
+    return first.flatten(2).mean(2).max()
+
+
+def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
+    """Fill in each visit's support, whether it is on the trunk, and how many paths meet in it."""
+    if not visits:
+        return
+    gradients = torch.autograd.grad(score, [visit.edge for visit in visits], allow_unused=True)
+    shares = [
+        score.new_zeros(())
+        if gradient is None
+        else visit.layout.to_grid(gradient).ne(0).any(1).float().mean()
+        for visit, gradient in zip(visits, gradients, strict=True)
+    ]
+    paths = _paths_between(score, pixels)
+    for visit, share in zip(visits, torch.stack([s.float() for s in shares]).tolist(), strict=True):
+        visit.support = share
+        visit.trunk = paths.all_pass(visit.edge.node)
+        visit.merged = (paths.to_image.get(visit.edge.node, 0), paths.from_score.get(visit.edge.node, 0))
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """How many paths lead from the score to each node, and from there on to the image."""
+
+    from_score: dict[Node, int]
+    to_image: dict[Node, int]
+    total: int
+
+    def all_pass(self, node: Node) -> bool:
+        return self.total > 0 and self.from_score.get(node, 0) * self.to_image.get(node, 0) == self.total
+
+
+def _paths_between(score: Tensor, pixels: Tensor) -> _Paths:
+    start = get_gradient_edge(score).node
+    end = get_gradient_edge(pixels).node
+    order = _topological(start)
+    to_image: dict[Node, int] = {}
+    for node in reversed(order):
+        to_image[node] = 1 if node is end else sum(to_image[after] for after in _following(node))
+    from_score = dict.fromkeys(order, 0)
+    from_score[start] = 1
+    for node in order:
+        for after in _following(node):
+            from_score[after] += from_score[node]
+    return _Paths(from_score, to_image, to_image[start])
+
+
+def _following(node: Node) -> list[Node]:
+    return [after for after, _ in node.next_functions if after is not None]
+
+
+def _topological(start: Node) -> list[Node]:
+    """Return the graph's nodes so that each comes before those that follow it; no recursion."""
+    finished: list[Node] = []
+    seen = {start}
+    stack = [(start, iter(_following(start)))]
+    while stack:
+        node, rest = stack[-1]
+        for after in rest:
+            if after not in seen:
+                seen.add(after)
+                stack.append((after, iter(_following(after))))
+                break
+        else:
+            finished.append(node)
+            stack.pop()
+    return finished[::-1]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Calls that gave the same tensor: one layer under several names."""
+
+    visits: tuple[_Visit, ...] = field(default_factory=tuple)
+
+    @property
+    def parametrised(self) -> bool:
+        return any(visit.parametrised for visit in self.visits)
+
+    @property
+    def best(self) -> _Visit:
+        """The name a reader knows: a part with parameters, the outermost, the first to finish."""
+        return min(self.visits, key=lambda v: (not v.parametrised, v.path.count("."), v.calls > 1))
+
+
+def _groups(visits: Iterable[_Visit]) -> list[_Group]:
+    by_edge: dict[tuple[Node, int], list[_Visit]] = {}
+    for visit in visits:
+        by_edge.setdefault((visit.edge.node, visit.edge.output_nr), []).append(visit)
+    return [_Group(tuple(group)) for group in by_edge.values()]
+
+
+def _objection(visit: _Visit) -> str:
+    if visit.layout.channels < FEWEST_CHANNELS:
+        return f"{visit.layout.channels} channels, fewer than {FEWEST_CHANNELS}"
+    if visit.support <= LEAST_SUPPORT:
+        return f"the score's gradient reaches {visit.support:.0%} of its positions"
+    if prod(visit.layout.grid) < FEWEST_POSITIONS:
+        return f"{prod(visit.layout.grid)} positions, fewer than {FEWEST_POSITIONS}"
+    if not visit.trunk:
+        return "inside a branch: part of the evidence passes by it"
+    return ""
+
+
+def _candidate(visit: _Visit) -> Candidate:
+    layout = visit.layout
+    return Candidate(
+        visit.address,
+        layout.name,
+        layout.grid,
+        layout.channels,
+        visit.support,
+        visit.trunk,
+        _objection(visit),
+    )
+
+
+def _choose(visits: list[_Visit], size: Sequence[int]) -> LayerChoice:
+    groups = [group for group in _groups(visits) if group.best.layout.channels >= FEWEST_CHANNELS][::-1]
+    if not groups:
+        raise LayerError(
+            f"no layer has a grid for an input of {list(size)}; the model may flatten the image at once. "
+            "Explain it at pixel level, or name a layer (layer=...)"
+        )
+    supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
+    fit = [group for group in supported if not _objection(group.best)]
+    chosen, why = _pick(fit, supported)
+    best = chosen.best
+    names = [visit.address for visit in chosen.visits if visit is not best]
+    same = f"; {' and '.join(names[:3])} give the same tensor" if names else ""
+    grid = " x ".join(map(str, best.layout.grid))
+    reason = (
+        f"{why}; {best.layout.name}, grid {grid}, {best.layout.channels} channels; "
+        f"the top score's gradient reaches {best.support:.0%} of its positions{same}"
+    )
+    candidates = tuple(_candidate(group.best) for group in groups)
+    return LayerChoice(best.address, best.layout.name, best.layout.grid, reason, candidates)
+
+
+def _pick(fit: list[_Group], supported: list[_Group]) -> tuple[_Group, str]:
+    """Return the deepest fit group, preferring parts with parameters, and say why."""
+    with_parameters = [group for group in fit if group.parametrised]
+    if with_parameters or fit:
+        return (with_parameters or fit)[0], "the deepest layer that all evidence passes through"
+    small = [group for group in supported if group.best.trunk]
+    if small:
+        return small[0], "the deepest layer that all evidence passes through, though its grid is small"
+    if supported:
+        return supported[
+            0
+        ], "the deepest layer with gradient at most positions; no layer carries all evidence"
+    raise LayerError(
+        "the top score's gradient reaches no layer with a grid at more than half of its positions; "
+        "name a layer (layer=...)"
+    )

@@ -1,0 +1,120 @@
+"""The state a model is explained in, and the promise that it leaves as it came."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from whycam.errors import EngineError
+
+_locks: WeakKeyDictionary[nn.Module, threading.RLock] = WeakKeyDictionary()
+_locks_guard = threading.Lock()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the plain module inside torch.compile's and the data-parallel wrappers.
+
+    Raises EngineError for a scripted model.
+    """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise EngineError(
+            "the model is scripted (TorchScript), and scripted code passes by Python's hooks; "
+            "give the nn.Module it was made from"
+        )
+    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    if isinstance(model, wrappers):
+        return unwrap(model.module)
+    original = getattr(model, "_orig_mod", None)
+    return unwrap(original) if isinstance(original, nn.Module) else model
+
+
+@contextmanager
+def explaining(model: nn.Module) -> Iterator[nn.Module]:
+    """Give the plain module in eval mode, and put everything back at the end, also after an error.
+
+    Mode is set by flag, module by module: a model's own ``train``/``eval`` may do more than that. One
+    model is explained by one thread at a time, since its mode is shared; nested calls are fine.
+    """
+    module = unwrap(model)
+    with ExitStack() as stack:
+        stack.enter_context(_lock_of(module))
+        stack.enter_context(_inference_mode_off())
+        stack.enter_context(_eval_mode(module))
+        stack.enter_context(_same_random_state(module))
+        stack.enter_context(_uncached_autocast())
+        stack.enter_context(_eager(module))
+        yield module
+
+
+def _lock_of(module: nn.Module) -> threading.RLock:
+    with _locks_guard:
+        return _locks.setdefault(module, threading.RLock())
+
+
+@contextmanager
+def _inference_mode_off() -> Iterator[None]:
+    if not torch.is_inference_mode_enabled():
+        yield
+        return
+    with torch.inference_mode(False):
+        yield
+
+
+@contextmanager
+def _eval_mode(module: nn.Module) -> Iterator[None]:
+    training = [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
+@contextmanager
+def _same_random_state(module: nn.Module) -> Iterator[None]:
+    devices = {p.device for p in module.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        yield
+
+
+@contextmanager
+def _uncached_autocast() -> Iterator[None]:
+    """Keep weights cast without autograd out of the caller's autocast cache: training would miss them."""
+    enabled = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(enabled)
+
+
+@contextmanager
+def _eager(module: nn.Module) -> Iterator[None]:
+    """Run compiled parts eagerly: a compiled graph passes by hooks that were added after it was built."""
+    compiled = any(
+        part._compiled_call_impl is not None or hasattr(part, "_orig_mod") for part in module.modules()
+    )
+    if not compiled:
+        yield
+        return
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+def plain(images: Tensor) -> Tensor:
+    """Return images that autograd can work with: a copy where they were made in inference mode."""
+    return images.clone() if images.is_inference() else images
+
+
+def check_parameters(module: nn.Module) -> None:
+    """Raise EngineError for weights that autograd cannot work with."""
+    if any(parameter.is_inference() for parameter in module.parameters()):
+        raise EngineError(
+            "the model's weights were made inside torch.inference_mode(), where autograd can't use them; "
+            "build and load the model outside of it (running it inside is fine)"
+        )

@@ -1,0 +1,380 @@
+"""Model, images, target and method in; an explanation out."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from whycam.engine import Address, Capture, LayerChoice, address_of, capture, choose_layer, explaining
+from whycam.engine.capture import detached
+from whycam.engine.head import class_weights
+from whycam.errors import LayerError, MethodError, UsageError
+from whycam.explanation import Explanation
+from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method, fuse
+from whycam.methods.activation import first_component
+from whycam.methods.gradient import WeightedSum
+from whycam.methods.registry import MethodFunction
+from whycam.targets import ClassPerImage, PerImage, Target, TargetLike, as_target
+from whycam.types import Activations, CropGeometry, Gradients, Images, Map, Scores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MethodLike: TypeAlias = str | MethodFunction | Method
+LayerLike: TypeAlias = str | nn.Module | LayerChoice
+Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None
+
+
+class Prepared(Protocol):
+    """Images as a model takes them, with the pictures they were made from."""
+
+    @property
+    def images(self) -> Images:
+        """The preprocessed batch [B, C, H, W], on the model's device."""
+        ...
+
+    @property
+    def pictures(self) -> Sequence["Image"]:
+        """The original pictures, RGB."""
+        ...
+
+    @property
+    def geometries(self) -> Sequence[CropGeometry]:
+        """Which part of each picture the model sees."""
+        ...
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A name an image, for captions."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Protocol):
+    """A model that knows how to read and preprocess its images, such as ``whycam.load`` returns."""
+
+    @property
+    def module(self) -> nn.Module:
+        """The network."""
+        ...
+
+    @property
+    def class_names(self) -> Sequence[str] | None:
+        """The names of the classes in order, where they are known."""
+        ...
+
+    def prepare(self, sources: Any) -> Prepared:
+        """Read and preprocess pictures given as paths or PIL images."""
+        ...
+
+
+def explain(
+    model: nn.Module | Preparing,
+    images: Any,
+    *,
+    method: MethodLike = "gradcam",
+    target: TargetLike = None,
+    layer: Layers = None,
+    smoothing: Smoothing | None = None,
+    batch_size: int | None = None,
+) -> Explanation:
+    """Explain a model's decision on images.
+
+    ``model`` is any nn.Module with ``images`` [B, C, *size] already preprocessed, or what ``whycam.load``
+    returns with image files. ``target``: each image's top class, a class index, a target, a function from
+    the outputs to [B] scores, or a sequence with one an image. ``layer``: chosen by tracing, a dotted path
+    (``relu#2`` for its second call), a module, or several from shallow to deep, whose maps are fused.
+    ``batch_size`` bounds the memory. Raises a WhycamError that says what was wrong and the mend.
+    """
+    return _explain_all(model, images, [method], [target], layer, smoothing, batch_size)[0][0]
+
+
+def explain_targets(
+    model: nn.Module | Preparing,
+    images: Any,
+    targets: Sequence[TargetLike],
+    *,
+    method: MethodLike = "gradcam",
+    layer: Layers = None,
+    smoothing: Smoothing | None = None,
+    batch_size: int | None = None,
+) -> list[Explanation]:
+    """Explain several targets from one forward; like ``explain`` otherwise. One explanation a target."""
+    if not targets:
+        raise UsageError("no targets; give at least one, such as targets=[0, 1]")
+    return [rows[0] for rows in _explain_all(model, images, [method], targets, layer, smoothing, batch_size)]
+
+
+def explain_methods(
+    model: nn.Module | Preparing,
+    images: Any,
+    methods: Sequence[MethodLike],
+    *,
+    target: TargetLike = None,
+    layer: Layers = None,
+    smoothing: Smoothing | None = None,
+    batch_size: int | None = None,
+) -> list[Explanation]:
+    """Explain by several methods that share one forward and backward; one explanation a method."""
+    if not methods:
+        raise UsageError("no methods; give at least one, such as methods=['gradcam', 'layercam']")
+    return _explain_all(model, images, methods, [target], layer, smoothing, batch_size)[0]
+
+
+def _explain_all(
+    model: nn.Module | Preparing,
+    images: Any,
+    methods: Sequence[MethodLike],
+    targets: Sequence[TargetLike],
+    layer: Layers,
+    smoothing: Smoothing | None,
+    batch_size: int | None,
+) -> list[list[Explanation]]:
+    """Return explanations as [target][method]."""
+    known = [find_method(method) for method in methods]
+    for method in known:
+        _check_smoothing(method, smoothing)
+    if isinstance(model, nn.Module):
+        return _in_batches(model, _checked(images), known, targets, layer, smoothing, batch_size)
+    prepared = model.prepare(images)
+    rows = _in_batches(model.module, _checked(prepared.images), known, targets, layer, smoothing, batch_size)
+    context: dict[str, Any] = {
+        "pictures": tuple(prepared.pictures),
+        "geometries": tuple(prepared.geometries),
+        "names": tuple(prepared.names),
+        "class_names": None if model.class_names is None else tuple(model.class_names),
+    }
+    return [[replace(explanation, **context) for explanation in row] for row in rows]
+
+
+def _checked(images: Any) -> Images:
+    if not isinstance(images, Tensor):
+        raise UsageError(
+            f"images are a {type(images).__name__}; a plain nn.Module takes a float tensor "
+            "[batch, channels, *size] that is already preprocessed. For files use whycam.load(...)"
+        )
+    if images.ndim not in (3, 4, 5) or not len(images):
+        raise UsageError(
+            f"images are {list(images.shape)}; expected [batch, channels, *size] with at least one image"
+        )
+    if not images.is_floating_point():
+        raise UsageError(f"images are {images.dtype}; expected floats preprocessed as in training")
+    return images
+
+
+def _check_smoothing(method: Method, smoothing: Smoothing | None) -> None:
+    if isinstance(smoothing, FirstComponent) and not isinstance(method.function, WeightedSum):
+        raise MethodError(
+            f"FirstComponent() reduces weighted channels, which {method.name!r} has not; "
+            "use it with gradcam, gradcam++, xgradcam, hirescam, gradcam-elementwise or layercam"
+        )
+    if smoothing is not None and not isinstance(smoothing, FirstComponent | Averaging):
+        raise MethodError(
+            f"a {type(smoothing).__name__} is no smoothing; give FlipAverage(), NoiseAverage(), "
+            "ScaleAverage() or FirstComponent()"
+        )
+
+
+def _in_batches(
+    module: nn.Module,
+    images: Images,
+    methods: Sequence[Method],
+    targets: Sequence[TargetLike],
+    layer: Layers,
+    smoothing: Smoothing | None,
+    batch_size: int | None,
+) -> list[list[Explanation]]:
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size is {batch_size}; expected at least 1")
+    step = batch_size or len(images)
+    whole = [as_target(target, len(images)) for target in targets]
+    with explaining(module) as live:
+        layers = _addresses(live, images, layer)
+        parts = []
+        for start in range(0, len(images), step):
+            batch = images[start : start + step]
+            some = [target.part(start, start + len(batch)) for target in whole]
+            parts.append(_explain_batch(live, batch, layers, methods, some, smoothing))
+    if len(parts) == 1:
+        return parts[0]
+    return [
+        [_joined([part[t][m] for part in parts], images) for m in range(len(methods))]
+        for t in range(len(targets))
+    ]
+
+
+def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[Address, ...]:
+    if layer is None:
+        return (address_of(module, choose_layer(module, images).path),)
+    several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer)
+    if not several:
+        raise LayerError("no layers; give one, several, or None for the one chosen by tracing")
+    paths = [one.path if isinstance(one, LayerChoice) else one for one in several]
+    return tuple(address_of(module, path) for path in paths)
+
+
+def _explain_batch(
+    module: nn.Module,
+    images: Images,
+    layers: Sequence[Address],
+    methods: Sequence[Method],
+    targets: Sequence[Target],
+    smoothing: Smoothing | None,
+) -> list[list[Explanation]]:
+    clean = capture(module, images, layers)
+    pinned = [target.pin(clean.outputs) for target in targets]
+    passes = [_Pass(module, images, clean, target) for target in pinned]
+    if isinstance(smoothing, Averaging):
+        maps = _averaged(module, images, layers, methods, pinned, smoothing)
+    else:
+        maps = [[one.map(method, smoothing) for method in methods] for one in passes]
+    return [
+        [_explanation(one, method, found) for method, found in zip(methods, row, strict=True)]
+        for one, row in zip(passes, maps, strict=True)
+    ]
+
+
+def _averaged(
+    module: nn.Module,
+    images: Images,
+    layers: Sequence[Address],
+    methods: Sequence[Method],
+    targets: Sequence[Target],
+    smoothing: Averaging,
+) -> list[list[Map]]:
+    sums: list[list[Any]] = [[0 for _ in methods] for _ in targets]
+    count = 0
+    for view, undo in smoothing.views(images):
+        seen = capture(module, view, layers)
+        count += 1
+        for row, target in zip(sums, targets, strict=True):
+            one = _Pass(module, view, seen, target)
+            row[:] = [total + undo(one.map(m, None)) for total, m in zip(row, methods, strict=True)]
+    return [[total / count for total in row] for row in sums]
+
+
+@dataclass(frozen=True)
+class _Pass:
+    """One target on one captured forward; what methods ask for is made when the first one asks."""
+
+    module: nn.Module
+    images: Images
+    capture: Capture
+    target: Target
+
+    @cached_property
+    def scores(self) -> Scores:
+        return self.capture.score(self.target)
+
+    @cached_property
+    def gradients(self) -> tuple[Gradients, ...]:
+        return self.capture.gradients(self.scores)
+
+    @cached_property
+    def activations(self) -> tuple[Activations, ...]:
+        return tuple(layer.activations() for layer in self.capture.layers)
+
+    def map(self, method: Method, smoothing: Smoothing | None) -> Map:
+        """Return the method's map, fused where there are several layers."""
+        function = method.function
+        if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
+            function = _first_component_of(function)
+        maps = [
+            function(**{need: self._provide(need, layer) for need in method.needs})
+            for layer in range(len(self.capture.layers))
+        ]
+        for found in maps:
+            _check_map(found, method, len(self.images))
+        return maps[0] if len(maps) == 1 else fuse(maps)
+
+    def _provide(self, need: str, layer: int) -> Any:
+        providers: dict[str, Callable[[], Any]] = {
+            "images": lambda: self.images.detach(),
+            "activations": lambda: self.activations[layer],
+            "gradients": lambda: self.gradients[layer],
+            "class_weights": lambda: class_weights(
+                self.module, self.images, self.capture, self.target, layer
+            ),
+            "gradients_of": lambda: self._gradients_of(layer),
+        }
+        return providers[need]()
+
+    def _gradients_of(self, layer: int) -> Callable[[Images], Gradients]:
+        address = self.capture.layers[layer].address
+
+        def gradients_of(images: Images) -> Gradients:
+            changed = capture(self.module, images, [address])
+            return changed.gradients(changed.score(self.target))[0]
+
+        return gradients_of
+
+
+def _first_component_of(function: WeightedSum) -> MethodFunction:
+    def reduced(activations: Activations, gradients: Gradients) -> Map:
+        return first_component(function.weights(activations, gradients) * activations)
+
+    return reduced
+
+
+def _check_map(maps: Any, method: Method, batch: int) -> None:
+    if not isinstance(maps, Tensor) or maps.ndim < 2 or len(maps) != batch:
+        got = list(maps.shape) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
+        raise MethodError(
+            f"method {method.name!r} gave {got} for {batch} images; expected maps [batch, *grid]"
+        )
+
+
+def _explanation(one: _Pass, method: Method, maps: Map) -> Explanation:
+    maps = maps.detach()
+    maps = maps if maps.dtype == torch.float64 else maps.float()
+    classes = one.target.classes(one.capture.outputs)
+    none = torch.full((len(maps),), -1, device=maps.device)
+    peak = None
+    if "gradients" in method.needs:
+        peak = torch.stack([g.abs().flatten(1).amax(1) for g in one.gradients]).amax(0)
+    return Explanation(
+        maps=maps,
+        scores=one.scores.detach(),
+        targets=one.target,
+        classes=none if classes is None else classes,
+        outputs=detached(one.capture.outputs),
+        layer=" + ".join(str(layer.address) for layer in one.capture.layers),
+        method=method.name,
+        size=tuple(one.images.shape[2:]),
+        blank=(maps == 0).flatten(1).all(1),
+        images=one.images.detach(),
+        gradient_peak=peak,
+    )
+
+
+def _joined(parts: Sequence[Explanation], images: Images) -> Explanation:
+    """Join the explanations of consecutive batches into one."""
+    first = parts[0]
+    peaks = [part.gradient_peak for part in parts if part.gradient_peak is not None]
+    outputs = [part.outputs for part in parts]
+    return replace(
+        first,
+        maps=torch.cat([part.maps for part in parts]),
+        scores=torch.cat([part.scores for part in parts]),
+        targets=_joined_targets([part.targets for part in parts], [len(part) for part in parts]),
+        classes=torch.cat([part.classes for part in parts]),
+        outputs=torch.cat(outputs) if isinstance(outputs[0], Tensor) else outputs,
+        blank=torch.cat([part.blank for part in parts]),
+        images=images.detach(),
+        gradient_peak=torch.cat(peaks) if peaks else None,
+    )
+
+
+def _joined_targets(targets: Sequence[Target], counts: Sequence[int]) -> Target:
+    if all(isinstance(target, ClassPerImage) for target in targets):
+        return ClassPerImage(torch.cat([t.indices for t in targets if isinstance(t, ClassPerImage)]))
+    if all(target == targets[0] for target in targets):
+        return targets[0]
+    each = [
+        target.targets if isinstance(target, PerImage) else (target,) * count
+        for target, count in zip(targets, counts, strict=True)
+    ]
+    return PerImage(tuple(one for some in each for one in some))

@@ -1,0 +1,95 @@
+"""What an explanation is: maps, what they explain, and the pictures they make."""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from whycam.errors import UsageError
+from whycam.targets import Target
+from whycam.types import Classes, CropGeometry, Flags, Heatmaps, Images, Map, Scores
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from whycam.render import Opacity
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Maps of one method for a batch of images, with what they explain.
+
+    ``maps`` [B, *grid] are signed and unnormalised, at the layer's own resolution, on the model's device,
+    in float32 (float64 for a float64 model). ``scores`` [B] are what was explained, ``classes`` [B] the
+    explained class or -1, ``blank`` [B] is true where a map is zero everywhere. ``layer`` is the path of
+    the explained layer, several joined by " + "; ``size`` the images' spatial size.
+    """
+
+    maps: Map
+    scores: Scores
+    targets: Target
+    classes: Classes
+    outputs: Any
+    layer: str
+    method: str
+    size: tuple[int, ...]
+    blank: Flags
+    images: Images = field(repr=False)
+    gradient_peak: Scores | None = field(default=None, repr=False)
+    pictures: tuple["Image", ...] | None = field(default=None, repr=False)
+    geometries: tuple[CropGeometry, ...] | None = field(default=None, repr=False)
+    names: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = field(default=None, repr=False)
+
+    def heatmaps(self, normalise: Literal["image", "shared"] = "image") -> Heatmaps:
+        """Return [B, *size] in [0, 1]: rectified, resized, divided by the image's or the batch's maximum."""
+        from whycam.render import to_heatmaps
+
+        return to_heatmaps(self.maps, self.size, normalise)
+
+    def overlays(
+        self,
+        *,
+        colormap: str = "inferno",
+        opacity: "Opacity | None" = None,
+        normalise: Literal["image", "shared"] = "image",
+    ) -> list["Image"]:
+        """Return a picture an image: the heatmap over the original, or over the tensor in 8 bits."""
+        from whycam.render import ConstantOpacity, overlay, picture_of
+
+        if len(self.size) != 2:
+            raise UsageError(f"overlays are for images; these have {len(self.size)} axes. Use .heatmaps()")
+        pictures = self.pictures or tuple(picture_of(image) for image in self.images.detach())
+        geometries = self.geometries or (None,) * len(pictures)
+        heatmaps = self.heatmaps(normalise).cpu()
+        chosen = opacity or ConstantOpacity()
+        return [
+            overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap)
+            for picture, heatmap, geometry in zip(pictures, heatmaps, geometries, strict=True)
+        ]
+
+    def diagnosis(self) -> list[str | None]:
+        """Say, for each image whose picture is empty or broken, the likely reason; None for the others."""
+        finite = self.maps.isfinite().flatten(1).all(1)
+        positive = (self.maps > 0).flatten(1).any(1)
+        no_gradient = torch.zeros_like(self.blank) if self.gradient_peak is None else self.gradient_peak == 0
+        flags = torch.stack([finite, positive, self.blank, no_gradient], 1).tolist()
+        return [_reason(*each, layer=self.layer) for each in flags]
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.maps)
+
+
+def _reason(finite: bool, positive: bool, blank: bool, no_gradient: bool, *, layer: str) -> str | None:
+    if not finite:
+        return "the map holds NaN or infinity: the model's weights, its image or its half precision overflow"
+    if blank and no_gradient:
+        return (
+            f"the score's gradient at {layer!r} is zero: dead units, a saturated score or an untrained head"
+        )
+    if blank:
+        return f"the map is zero everywhere: nothing at {layer!r} speaks for this target"
+    if not positive:
+        return f"the map has no positive value: all of {layer!r} speaks against this target"
+    return None

@@ -1,0 +1,34 @@
+"""One map from several layers."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from whycam.types import Map
+
+_INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+
+def fuse(maps: Sequence[Map]) -> Map:
+    """Fuse maps given from shallow to deep into one on the finest grid: [B, *finest], in [0, 1].
+
+    Each map is rectified and divided by its image's maximum; all but the deepest go through ``tanh(2 m)``,
+    which lifts a shallow layer's weak responses; the result is the elementwise maximum.
+    Source: Jiang 2021, eq. 8 and section III-D.
+    """
+    *shallow, deepest = [_relative(fused) for fused in maps]
+    finest = max((fused.shape[1:] for fused in maps), key=lambda grid: grid.numel())
+    scaled = [torch.tanh(2 * fused) for fused in shallow] + [deepest]
+    return torch.stack([_to_grid(fused, finest) for fused in scaled]).amax(0)
+
+
+def _relative(maps: Map) -> Map:
+    positive = maps.relu()
+    largest = positive.amax(tuple(range(1, maps.ndim)), keepdim=True)
+    return positive / torch.where(largest > 0, largest, 1)
+
+
+def _to_grid(maps: Map, grid: torch.Size) -> Map:
+    mode = _INTERPOLATION[len(grid)]
+    return F.interpolate(maps.unsqueeze(1), size=list(grid), mode=mode, align_corners=False).squeeze(1)

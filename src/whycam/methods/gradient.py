@@ -1,0 +1,131 @@
+"""Methods that need one backward pass to the layer: channel weights from activations and gradients.
+
+Every map here is ``sum_k w_k A_k``; the methods differ in the weights alone. So each function below gives
+the weights [B, C, *grid] (or [B, C, 1...] where a channel has one weight), and ``weighted_sum`` turns it
+into the method. The weights stay reachable (``gradcam.weights``), which is what ``FirstComponent`` needs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from whycam.types import Activations, Gradients, Images, Map, Weights
+
+
+@dataclass(frozen=True)
+class WeightedSum:
+    """A method of the form ``sum_k w_k A_k``: call it for the map, ``weights`` for the weights alone."""
+
+    weights: Callable[[Activations, Gradients], Weights]
+
+    def __call__(self, activations: Activations, gradients: Gradients) -> Map:
+        """Return the map [B, *grid], signed, in the activations' dtype."""
+        return sum_channels(self.weights(activations, gradients), activations)
+
+
+def sum_channels(weights: Weights, activations: Activations) -> Map:
+    """Return ``sum_k w_k A_k`` [B, *grid] without building the product where a channel has one weight."""
+    if weights.shape[2:].numel() == 1:
+        return torch.einsum("bc,bc...->b...", weights.flatten(1), activations)
+    return torch.einsum("bc...,bc...->b...", weights, activations)
+
+
+def _over_grid(activations: Activations) -> tuple[int, ...]:
+    return tuple(range(2, activations.ndim))
+
+
+def _ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
+    """Divide, giving 0 where the denominator is 0. No epsilon: it would swamp small gradients."""
+    nonzero = denominator != 0
+    return torch.where(nonzero, numerator / torch.where(nonzero, denominator, 1), 0)
+
+
+def _gradcam(activations: Activations, gradients: Gradients) -> Weights:
+    """Weight a channel by its mean gradient. Source: Selvaraju 2017, eq. 1-2."""
+    return gradients.mean(_over_grid(activations), keepdim=True)
+
+
+def _plus_plus(activations: Activations, first: Gradients, third_by_second: Gradients) -> Weights:
+    """Return eq. 19's weights, with ``alpha`` divided through by the second derivative.
+
+    ``D2 / (2 D2 + S[A] D3)`` is ``1 / (2 + S[A] D3 / D2)``: so no power of a gradient of 1e-8 leaves
+    float32's range. Where D2 is 0, so is the first derivative, and alpha does not matter.
+    """
+    grid = _over_grid(activations)
+    alpha = _ratio(torch.ones_like(first), 2 + activations.sum(grid, keepdim=True) * third_by_second)
+    return (alpha * first.relu()).sum(grid, keepdim=True)
+
+
+def _gradcam_plus_plus(activations: Activations, gradients: Gradients) -> Weights:
+    """Weight a channel by ``S[alpha relu(g)]``, ``alpha = g^2 / (2 g^2 + (S A) g^3)``.
+
+    Source: Chattopadhay 2018, eq. 19.
+    """
+    return _plus_plus(activations, gradients, gradients)
+
+
+def _xgradcam(activations: Activations, gradients: Gradients) -> Weights:
+    """Weight a channel by ``S[A g] / S[A]``, 0 where S[A] is 0. Source: Fu 2020, eq. 8."""
+    grid = _over_grid(activations)
+    return _ratio((activations * gradients).sum(grid, keepdim=True), activations.sum(grid, keepdim=True))
+
+
+def _hirescam(activations: Activations, gradients: Gradients) -> Weights:
+    """Weight every position by its own gradient. Source: Draelos 2020, eq. 4."""
+    return gradients
+
+
+def _gradcam_elementwise(activations: Activations, gradients: Gradients) -> Weights:
+    """Keep only products ``g A`` above 0: ``sum_k relu(g_k A_k)``. Known from practice, no paper."""
+    return gradients * (gradients * activations > 0)
+
+
+def _layercam(activations: Activations, gradients: Gradients) -> Weights:
+    """Weight every position by its positive gradient. Source: Jiang 2021, eq. 5-6."""
+    return gradients.relu()
+
+
+gradcam = WeightedSum(_gradcam)
+gradcam_plus_plus = WeightedSum(_gradcam_plus_plus)
+xgradcam = WeightedSum(_xgradcam)
+hirescam = WeightedSum(_hirescam)
+gradcam_elementwise = WeightedSum(_gradcam_elementwise)
+layercam = WeightedSum(_layercam)
+
+
+def add_noise(images: Images, sigma: float, generator: torch.Generator) -> Images:
+    """Add Gaussian noise whose standard deviation is ``sigma`` times each image's range of values."""
+    inner = tuple(range(1, images.ndim))
+    spread = images.amax(inner, keepdim=True) - images.amin(inner, keepdim=True)
+    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=torch.float32)
+    return images + (sigma * spread * noise).to(images.dtype)
+
+
+def smooth_gradcam_plus_plus(
+    images: Images,
+    activations: Activations,
+    gradients_of: Callable[[Images], Gradients],
+    *,
+    samples: int = 16,
+    sigma: float = 0.15,
+    seed: int = 0,
+) -> Map:
+    """Take Grad-CAM++'s derivatives as means over ``samples`` noisy copies of the image.
+
+    ``sigma`` is a share of each image's range of values; the activations are the clean image's. Returns
+    [B, *grid], signed. Costs ``samples`` times Grad-CAM; one copy's gradients are held at a time.
+    Source: Omeiza 2019, eq. 5-9.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; at least 1 noisy copy is needed")
+    generator = torch.Generator(images.device).manual_seed(seed)
+    first = gradients_of(add_noise(images, sigma, generator))
+    largest = first.abs().amax(tuple(range(1, first.ndim)), keepdim=True)
+    scale = torch.where(largest > 0, largest, 1)  # cubes of small gradients would underflow
+    sums = [(first / scale) ** power for power in (1, 2, 3)]
+    for _ in range(samples - 1):
+        unit = gradients_of(add_noise(images, sigma, generator)) / scale
+        sums = [total + unit**power for power, total in enumerate(sums, start=1)]
+    weights = _plus_plus(activations, sums[0] * scale / samples, _ratio(sums[2], sums[1]) * scale)
+    return sum_channels(weights, activations)

@@ -1,0 +1,110 @@
+"""The registry: one line a method."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import entry_points
+from typing import Literal
+
+from whycam.errors import MethodError
+from whycam.methods import activation, controls, gradient
+from whycam.types import Map
+
+Kind = Literal["gradient", "activation", "control", "other"]
+MethodFunction = Callable[..., Map]
+
+NEEDS = frozenset({"images", "activations", "gradients", "class_weights", "gradients_of"})
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method: ``function`` gives maps from what its parameters' names ask for.
+
+    ``cost`` counts whole forwards F and backwards from the score to the layer (s-backward).
+    """
+
+    name: str
+    function: MethodFunction
+    kind: Kind
+    cost: str
+    source: str
+    summary: str
+
+    @cached_property
+    def needs(self) -> frozenset[str]:
+        """The inputs that the function asks for by name; raises MethodError on an unknown one."""
+        parameters = inspect.signature(self.function).parameters.values()
+        wanted = {p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD,)}
+        unknown = sorted(wanted - NEEDS)
+        if unknown:
+            raise MethodError(
+                f"method {self.name!r} has the parameter {unknown[0]!r}, which nothing provides; "
+                f"use {', '.join(sorted(NEEDS))}, or give it a default"
+            )
+        if not wanted:
+            raise MethodError(
+                f"method {self.name!r} takes no input; name its parameters after what it needs: "
+                f"{', '.join(sorted(NEEDS))}"
+            )
+        return frozenset(wanted)
+
+    @cached_property
+    def parameters(self) -> dict[str, object]:
+        """The options in force: parameters with their defaults, such as ``samples`` and ``seed``."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+F_ONLY = "F"
+F_AND_BACK = "F + s-backward"
+
+_BUILT_IN = (
+    Method("cam", activation.cam, "activation", F_ONLY, "Zhou 2016", "a GAP head's own class weights"),
+    Method("gradcam", gradient.gradcam, "gradient", F_AND_BACK, "Selvaraju 2017", "channels by mean gradient"),
+    Method("gradcam++", gradient.gradcam_plus_plus, "gradient", F_AND_BACK, "Chattopadhay 2018", "channels by weighted positive gradients; several objects of a class"),
+    Method("smoothgradcam++", gradient.smooth_gradcam_plus_plus, "gradient", "16 x (F + s-backward)", "Omeiza 2019", "Grad-CAM++ with derivatives averaged over noisy copies"),
+    Method("xgradcam", gradient.xgradcam, "gradient", F_AND_BACK, "Fu 2020", "channels by their share of the score"),
+    Method("hirescam", gradient.hirescam, "gradient", F_AND_BACK, "Draelos 2020", "every position by its own gradient; sums to the logit on linear heads"),
+    Method("gradcam-elementwise", gradient.gradcam_elementwise, "gradient", F_AND_BACK, "practice", "only products of gradient and activation above 0"),
+    Method("layercam", gradient.layercam, "gradient", F_AND_BACK, "Jiang 2021", "every position by its positive gradient; good on shallow layers too"),
+    Method("eigencam", activation.eigencam, "activation", F_ONLY, "Muhammad 2020", "first principal direction; blind to the class"),
+    Method("eigengradcam", activation.eigengradcam, "gradient", F_AND_BACK, "practice", "first principal direction of gradient x activation"),
+    Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
+    Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
+    Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
+    Method("random", controls.random_map, "control", "0", "control", "uniform noise"),
+    Method("centre", controls.centre, "control", "0", "control", "a Gaussian in the middle"),
+    Method("edges", controls.edges, "control", "0", "control", "the image's own edges"),
+)  # fmt: skip
+
+METHODS: Mapping[str, Method] = {method.name: method for method in _BUILT_IN}
+
+
+def _installed(name: str) -> Method | None:
+    """Load a method that another package registers under the entry point group ``whycam.methods``."""
+    for point in entry_points(group="whycam.methods", name=name):
+        loaded = point.load()
+        if isinstance(loaded, Method):
+            return loaded
+        return Method(
+            name, loaded, "other", "unknown", point.value, (inspect.getdoc(loaded) or "").split("\n")[0]
+        )
+    return None
+
+
+def find_method(method: str | MethodFunction | Method) -> Method:
+    """Return the method of that name, or wrap a function whose parameters' names say what it needs."""
+    if isinstance(method, Method):
+        return method
+    if callable(method):
+        name = getattr(method, "__name__", type(method).__name__)
+        known = next((m for m in _BUILT_IN if m.function is method), None)
+        return known or Method(name, method, "other", "unknown", "given by the caller", "")
+    found = METHODS.get(method) or _installed(method)
+    if found is None:
+        near = difflib.get_close_matches(method, METHODS, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(METHODS)}."
+        raise MethodError(f"method {method!r} is unknown; {hint} (whycam methods lists them)")
+    return found
