@@ -1,0 +1,51 @@
+# Each target does the set-up it needs in .venv; later calls reuse it.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test check format bench sweep demo-assets clean
+
+demo: $(VENV)/.core
+	$(VENV)/bin/whycam demo --out demo-run
+
+test: check
+	$(RUN) -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/.dev
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(VENV)/.dev
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+bench: $(VENV)/.bench
+	$(RUN) -m benchmarks.peers --out docs/benchmarks.md
+
+sweep: $(VENV)/.core
+	$(RUN) -m benchmarks.timm_sweep --out docs/timm-layers.md
+
+demo-assets: $(VENV)/.dev
+	$(RUN) scripts/make_demo.py
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("whycam needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# torch and torchvision are resolved together: a torch of another build would not fit torchvision's.
+$(VENV)/.core: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev]'
+	touch $@ $(VENV)/.core
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[dev,bench]'
+	touch $@ $(VENV)/.dev $(VENV)/.core
+
+clean:
+	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .hypothesis
