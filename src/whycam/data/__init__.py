@@ -1,0 +1,6 @@
+"""Images in: which files a run is about, and how each becomes an upright RGB picture, safely."""
+
+from whycam.data.reading import Picture, read_image
+from whycam.data.sources import ImageItem, find_images
+
+__all__ = ["ImageItem", "Picture", "find_images", "read_image"]
