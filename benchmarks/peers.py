@@ -54,7 +54,7 @@ TARGET = 7
 def bare(model: nn.Module, setting: Setting) -> Run:
     """Return a forward without autograd, as a prediction is made."""
 
-    def run(images: Tensor) -> Tensor:
+    def run(images: Tensor) -> Any:
         with torch.no_grad():
             return model(images)
 
@@ -184,7 +184,8 @@ def _memory_here(model_name: str, batch: int, name: str) -> float:
     before = psutil.Process().memory_info().rss
     for _ in range(3):
         run(images.clone())
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return float(peak - before) / 2**20
 
 
 def lines(rounds: int) -> Iterator[str]:

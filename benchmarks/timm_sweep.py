@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Any, cast
 
 import timm
 import torch
@@ -82,7 +83,7 @@ def smooth_noise(size: tuple[int, ...], seed: int) -> Tensor:
 def examine(family: str, name: str) -> Finding:
     """Choose the layer of one model, explain by several methods, and check what came out."""
     model = build(name)
-    size = tuple(timm.get_pretrained_cfg(name).input_size)
+    size = tuple(cast(Any, model).pretrained_cfg["input_size"])
     image = smooth_noise(size, seed=1)
     start = time.perf_counter()
     try:
@@ -91,7 +92,7 @@ def examine(family: str, name: str) -> Finding:
         return Finding(family, name, size, trouble=str(error))
     seconds = time.perf_counter() - start
     support = next(c.support for c in choice.candidates if c.path == choice.path)
-    corners = corners_in_place(model, image, choice.path)
+    corners = corners_in_place(model, image, [choice.path])[choice.path]
     order_at = choice.path if corners == 4 else shallower_in_order(model, image, choice)
     trouble = "; ".join(_troubles(model, image, choice.grid, choice.path, order_at))
     return Finding(
@@ -116,7 +117,8 @@ def shallower_in_order(model: nn.Module, image: Tensor, choice: LayerChoice) -> 
     a corner's change may end up anywhere; the order of positions then shows before that mixing.
     """
     alike = [c.path for c in choice.candidates if c.layout == choice.layout and c.path != choice.path]
-    return next((path for path in alike if corners_in_place(model, image, path) == 4), "")
+    counts = corners_in_place(model, image, alike)
+    return next((path for path in alike if counts[path] == 4), "")
 
 
 def _troubles(
@@ -133,18 +135,27 @@ def _troubles(
         yield "no layer of this layout has its corners in place"
 
 
-def corners_in_place(model: nn.Module, image: Tensor, layer: str) -> int:
-    """Change each corner of the image in turn; count the layer's corners that their own change moves most."""
-    changed = list(_with_changed_corners(image))
+def corners_in_place(model: nn.Module, image: Tensor, layers: list[str]) -> dict[str, int]:
+    """Change each corner of the image in turn; count each layer's corners that its own change moves most."""
+    if not layers:
+        return {}
     with explaining(model) as live:
-        address = address_of(live, layer)
-        before, *after = [capture(live, one, [address]).layers[0].activations() for one in (image, *changed)]
-    moved = torch.stack([_by_quadrant((one - before).square().sum((0, 1))) for one in after])
-    return int((moved.argmax(0) == torch.arange(4)).sum())
+        before, *after = [_activations(live, one, layers) for one in _with_changed_corners(image)]
+    counts = {}
+    for path, still in before.items():
+        moved = [_by_quadrant((one[path] - still).square().sum((0, 1))) for one in after]
+        counts[path] = int((torch.stack(moved).argmax(0) == torch.arange(4)).sum())
+    return counts
+
+
+def _activations(model: nn.Module, image: Tensor, layers: list[str]) -> dict[str, Tensor]:
+    found = capture(model, image, [address_of(model, layer) for layer in layers]).layers
+    return {path: layer.activations() for path, layer in zip(layers, found, strict=True)}
 
 
 def _with_changed_corners(image: Tensor) -> Iterator[Tensor]:
-    """Give the image with the same patch added in its top left, top right, bottom left and right corner."""
+    """Give the image, then with the same patch added top left, top right, bottom left and bottom right."""
+    yield image
     height, width = image.shape[2] // 4, image.shape[3] // 4
     patch = smooth_noise((image.shape[1], height, width), seed=2)
     for rows in (slice(0, height), slice(-height, None)):
@@ -163,7 +174,7 @@ def _by_quadrant(energy: Tensor) -> Tensor:
 def table(findings: list[Finding]) -> str:
     """Return the findings as a Markdown table."""
     lines = [
-        "| family | smallest model | input | layer | layout | grid | support | corners | order seen at | usable |",
+        "| family | smallest | input | layer | layout | grid | support | corners | order seen at | usable |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for found in findings:
@@ -189,9 +200,8 @@ def main() -> None:
             warnings.simplefilter("ignore")
             findings.append(examine(family, name))
         found = findings[-1]
-        print(
-            f"{family:24} {found.layer:36} {found.grid} {found.corners}/4 {found.order_at} {found.seconds:.2f}s {found.trouble}"
-        )
+        order = f"{found.corners}/4 {found.order_at}"
+        print(f"{family:24} {found.layer:36} {found.grid} {order} {found.seconds:.2f}s {found.trouble}")
         sys.stdout.flush()
     usable = sum(not found.trouble for found in findings)
     print(f"{usable} of {len(findings)} families without trouble")
@@ -203,8 +213,8 @@ def _page(findings: list[Finding], usable: int) -> str:
     at_once = sum(found.corners == 4 for found in findings)
     return f"""# The layer chosen on every timm family
 
-timm {timm.__version__}, torch {torch.__version__.split("+")[0]}; random weights from a fixed seed, the smallest
-variant of each family. `make sweep` makes this page again.
+timm {timm.__version__}, torch {torch.__version__.split("+")[0]}; random weights from a fixed seed, the
+smallest variant of each family. `make sweep` makes this page again.
 
 {usable} of {len(findings)} families pass every check: a layer is found, its grid fits the input, the maps of
 {", ".join(METHODS)} are finite and not constant, and the positions are in order. For the order, the same

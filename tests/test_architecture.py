@@ -18,6 +18,7 @@ RANKS = {
     "methods": 1,
     "render": 1,
     "store": 1,
+    "concepts": 2,
     "explainer": 2,
     "explanation": 2,
     "rows": 2,
@@ -29,8 +30,8 @@ RANKS = {
     "__main__": 7,
     "__init__": 7,
 }
-# One room in three files: what an explanation is, how it is made, how it is kept.
-TOGETHER = {"explainer", "explanation", "rows"}
+# One room in a few files: what an explanation is, how it is made, how it is kept.
+TOGETHER = {"concepts", "explainer", "explanation", "rows"}
 HOOKS = {
     "register_forward_hook",
     "register_forward_pre_hook",

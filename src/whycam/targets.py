@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -307,7 +308,13 @@ class PerImage(Target):
 
 
 TargetLike: TypeAlias = (
-    int | Target | Callable[[Outputs], Tensor] | Sequence[int | Target] | Tensor | np.ndarray[Any, Any] | None
+    int
+    | Target
+    | Callable[[Outputs], Tensor]
+    | Sequence[int | Target]
+    | Tensor
+    | npt.NDArray[np.integer[Any]]
+    | None
 )
 
 

@@ -1,7 +1,8 @@
 """Shaped names for what flows between the rooms.
 
-``*size`` is an image's spatial size and ``*grid`` a layer's: one axis for signals, two for images,
-three for volumes and video. The shapes are checked at run time in the tests only.
+``bands`` are an image's channels (a layer has others), ``*size`` is an image's spatial size and ``*grid``
+a layer's: one axis for signals, two for images, three for volumes and video. The shapes are checked at run
+time in the tests only.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TypeAlias
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-Images: TypeAlias = Float[Tensor, "batch channels *size"]
+Images: TypeAlias = Float[Tensor, "batch bands *size"]
 Activations: TypeAlias = Float[Tensor, "batch channels *grid"]
 Gradients: TypeAlias = Float[Tensor, "batch channels *grid"]
 Weights: TypeAlias = Float[Tensor, "batch channels *broadcast"]

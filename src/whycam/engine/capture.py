@@ -152,6 +152,29 @@ def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Cap
     return Capture(outputs, recorder.captured())
 
 
+def outputs_with(module: nn.Module, images: Images, layer: CapturedLayer, activations: Activations) -> Any:
+    """Run the whole model with a layer's grid replaced by ``activations`` [B, C, *grid]; return its outputs.
+
+    Tokens before the grid's stay as they are. ``module`` comes from ``explaining``.
+    """
+    calls = 0
+
+    def hook(part: nn.Module, inputs: Any, output: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls != (layer.address.call or 1):
+            return output
+        value, replace = _pick(output, layer.address.path, images)
+        return replace(layer.layout.from_grid(activations.to(value.dtype), like=value))
+
+    handle = module.get_submodule(layer.address.path).register_forward_hook(hook)
+    try:
+        with torch.no_grad():
+            return module(plain(images))
+    finally:
+        handle.remove()
+
+
 def tensors_in(value: Any) -> Iterator[Tensor]:
     """Give the tensors inside nested tuples, lists, dicts and model outputs, in order."""
     if isinstance(value, Tensor):

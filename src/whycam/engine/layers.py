@@ -265,12 +265,10 @@ def _choose(visits: list[_Visit], size: Sequence[int]) -> LayerChoice:
             f"no layer has a grid for an input of {list(size)}; the model may flatten the image at once. "
             "Explain it at pixel level, or name a layer (layer=...)"
         )
-    supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
-    fit = [group for group in supported if not _objection(group.best)]
-    chosen, why = _pick(fit, supported)
+    chosen, why = _pick(groups)
     best = chosen.best
     names = [visit.address for visit in chosen.visits if visit is not best]
-    same = f"; {' and '.join(names[:3])} give the same tensor" if names else ""
+    same = f"; the same tensor as {', '.join(names[:3])}" if names else ""
     grid = " x ".join(map(str, best.layout.grid))
     reason = (
         f"{why}; {best.layout.name}, grid {grid}, {best.layout.channels} channels; "
@@ -280,18 +278,25 @@ def _choose(visits: list[_Visit], size: Sequence[int]) -> LayerChoice:
     return LayerChoice(best.address, best.layout.name, best.layout.grid, reason, candidates)
 
 
-def _pick(fit: list[_Group], supported: list[_Group]) -> tuple[_Group, str]:
+def _pick(groups: list[_Group]) -> tuple[_Group, str]:
     """Return the deepest fit group, preferring parts with parameters, and say why."""
-    with_parameters = [group for group in fit if group.parametrised]
-    if with_parameters or fit:
-        return (with_parameters or fit)[0], "the deepest layer that all evidence passes through"
-    small = [group for group in supported if group.best.trunk]
-    if small:
-        return small[0], "the deepest layer that all evidence passes through, though its grid is small"
+    fit = [group for group in groups if not _objection(group.best)]
+    if fit:
+        parametrised = [group for group in fit if group.parametrised]
+        return (parametrised or fit)[0], "the deepest layer that all evidence passes through"
+    trunk = [group for group in groups if group.best.trunk]
+    supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
+    for group in trunk:
+        if group in supported:
+            return group, "the deepest layer that all evidence passes through, though its grid is small"
     if supported:
-        return supported[
+        # Several streams: where most paths to the image have come together is the end of one.
+        best = max(supported, key=lambda group: group.best.merged)
+        return best, "no layer carries all evidence; in this one most of it has come together"
+    if trunk and not any(group.best.support for group in groups):
+        return trunk[
             0
-        ], "the deepest layer with gradient at most positions; no layer carries all evidence"
+        ], "the score's gradient is zero everywhere (an untrained head?): chosen by position alone"
     raise LayerError(
         "the top score's gradient reaches no layer with a grid at more than half of its positions; "
         "name a layer (layer=...)"

@@ -29,7 +29,9 @@ def _orient(projection: Float[Tensor, "batch positions"], reference: Tensor) -> 
     """Turn each image's projection so that it rises with ``reference``, or else has a positive sum."""
     centred = reference - reference.mean(1, keepdim=True)
     agreement = ((projection - projection.mean(1, keepdim=True)) * centred).sum(1, keepdim=True)
-    sign = torch.where(agreement == 0, projection.sum(1, keepdim=True), agreement)
+    size = projection.norm(dim=1, keepdim=True) * reference.norm(dim=1, keepdim=True)
+    undecided = agreement.abs() <= 8 * torch.finfo(projection.dtype).eps * size
+    sign = torch.where(undecided, projection.sum(1, keepdim=True), agreement)
     return torch.where(sign < 0, -projection, projection)
 
 
@@ -79,9 +81,8 @@ def eigengradcam(activations: Activations, gradients: Gradients) -> Map:
 def _kernel_matrix(samples: Samples, kernel: Kernel) -> Tensor:
     channels = samples.shape[2]
     if kernel == "rbf":
-        squared = samples.square().sum(2)
-        distance = squared.unsqueeze(2) + squared.unsqueeze(1) - 2 * samples @ samples.mT
-        return torch.exp(-distance.clamp(min=0) / channels)
+        distance = torch.cdist(samples, samples, compute_mode="donot_use_mm_for_euclid_dist")
+        return torch.exp(-distance.square() / channels)
     products = samples @ samples.mT
     if kernel == "sigmoid":
         return torch.tanh(products / channels + 1)
@@ -102,7 +103,9 @@ def kpcacam(activations: Activations, *, kernel: Kernel = "sigmoid") -> Map:
     centred = matrix - matrix.mean(1, keepdim=True) - matrix.mean(2, keepdim=True)
     centred = centred + matrix.mean((1, 2), keepdim=True)
     values, vectors = torch.linalg.eigh(centred)
-    projection = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
+    noise = 4 * torch.finfo(matrix.dtype).eps * matrix.shape[1] * matrix.abs().amax((1, 2)).unsqueeze(1)
+    largest = torch.where(values[..., -1:] > noise, values[..., -1:], 0)
+    projection = vectors[..., -1] * largest.sqrt()
     oriented = _orient(projection, samples.relu().mean(2))
     return oriented.reshape(activations.shape[:1] + activations.shape[2:])
 
@@ -115,7 +118,8 @@ def fem(activations: Activations) -> Map:
     grid = tuple(range(2, activations.ndim))
     mean = activations.mean(grid, keepdim=True)
     deviation = activations.std(grid, correction=0, keepdim=True)
-    return (mean * (activations > mean + 2 * deviation)).sum(1)
+    varies = activations.amax(grid, keepdim=True) > activations.amin(grid, keepdim=True)
+    return (mean * (varies & (activations > mean + 2 * deviation))).sum(1)
 
 
 def factorise(samples: Samples, concepts: int, *, steps: int = 200) -> tuple[Tensor, Tensor]:

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
 
 from whycam.types import Map
 
 _INTERPOLATION = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def fuse(maps: Sequence[Map]) -> Map:
+def fuse(maps: Sequence[Float[Tensor, "batch *_"]]) -> Float[Tensor, "batch *finest"]:
     """Fuse maps given from shallow to deep into one on the finest grid: [B, *finest], in [0, 1].
 
     Each map is rectified and divided by its image's maximum; all but the deepest go through ``tanh(2 m)``,
@@ -29,6 +31,6 @@ def _relative(maps: Map) -> Map:
     return positive / torch.where(largest > 0, largest, 1)
 
 
-def _to_grid(maps: Map, grid: torch.Size) -> Map:
+def _to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
     mode = _INTERPOLATION[len(grid)]
     return F.interpolate(maps.unsqueeze(1), size=list(grid), mode=mode, align_corners=False).squeeze(1)

@@ -120,12 +120,13 @@ def smooth_gradcam_plus_plus(
     if samples < 1:
         raise ValueError(f"samples is {samples}; at least 1 noisy copy is needed")
     generator = torch.Generator(images.device).manual_seed(seed)
-    first = gradients_of(add_noise(images, sigma, generator))
-    largest = first.abs().amax(tuple(range(1, first.ndim)), keepdim=True)
-    scale = torch.where(largest > 0, largest, 1)  # cubes of small gradients would underflow
-    sums = [(first / scale) ** power for power in (1, 2, 3)]
-    for _ in range(samples - 1):
-        unit = gradients_of(add_noise(images, sigma, generator)) / scale
-        sums = [total + unit**power for power, total in enumerate(sums, start=1)]
+    scale = torch.zeros_like(activations)  # each cell's largest gradient so far: cubes stay in range
+    sums = [scale, scale, scale]
+    for _ in range(samples):
+        gradients = gradients_of(add_noise(images, sigma, generator))
+        larger = torch.maximum(scale, gradients.abs())
+        shrink, unit = _ratio(scale, larger), _ratio(gradients, larger)
+        sums = [total * shrink**power + unit**power for power, total in enumerate(sums, start=1)]
+        scale = larger
     weights = _plus_plus(activations, sums[0] * scale / samples, _ratio(sums[2], sums[1]) * scale)
     return sum_channels(weights, activations)

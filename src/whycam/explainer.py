@@ -28,6 +28,7 @@ LayerLike: TypeAlias = str | nn.Module | LayerChoice
 Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None
 
 
+@runtime_checkable
 class Prepared(Protocol):
     """Images as a model takes them, with the pictures they were made from."""
 
@@ -138,9 +139,11 @@ def _explain_all(
     for method in known:
         _check_smoothing(method, smoothing)
     if isinstance(model, nn.Module):
-        return _in_batches(model, _checked(images), known, targets, layer, smoothing, batch_size)
+        return _in_batches(model, checked_images(images), known, targets, layer, smoothing, batch_size)
     prepared = model.prepare(images)
-    rows = _in_batches(model.module, _checked(prepared.images), known, targets, layer, smoothing, batch_size)
+    rows = _in_batches(
+        model.module, checked_images(prepared.images), known, targets, layer, smoothing, batch_size
+    )
     context: dict[str, Any] = {
         "pictures": tuple(prepared.pictures),
         "geometries": tuple(prepared.geometries),
@@ -150,7 +153,8 @@ def _explain_all(
     return [[replace(explanation, **context) for explanation in row] for row in rows]
 
 
-def _checked(images: Any) -> Images:
+def checked_images(images: Any) -> Images:
+    """Return the images if they are a float batch [B, C, *size]; raises UsageError with the mend."""
     if not isinstance(images, Tensor):
         raise UsageError(
             f"images are a {type(images).__name__}; a plain nn.Module takes a float tensor "

@@ -1,0 +1,28 @@
+"""What every test shares: checked shapes, a small number of threads, a seed."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+import torch
+
+# Before any test imports whycam: from here on every call checks its shapes and types, in tests only.
+jaxtyping.install_import_hook("whycam", "beartype.beartype")
+torch.set_num_threads(2)
+
+
+@pytest.fixture
+def seed() -> int:
+    """Seed torch's global generator, so that a network's random weights repeat; gives the seed."""
+    torch.manual_seed(20240917)
+    return 20240917
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Turn the checks off, as for a user: a wrong argument must meet the package's own error."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
