@@ -1,0 +1,128 @@
+"""A loaded network with everything needed to put a picture through it and to say where it came from."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+
+from whycam.errors import ImageError, UsageError
+from whycam.models.preprocessing import Preprocessing
+from whycam.types import CropGeometry, Images
+
+Source: TypeAlias = str | Path | Image.Image
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a network's weights are from.
+
+    ``name`` is the weights file's name, the published weights' name or the factory; ``sha256`` is the
+    weights file's, where there is one; ``notes`` say what was chosen while loading, one line each.
+    """
+
+    kind: Literal["random", "file", "pretrained", "demo", "factory"]
+    name: str | None = None
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        """Say in one line what the weights are, and so what a map of the network can be worth."""
+        said = {
+            "random": "random weights: the maps say nothing about any trained model; "
+            "pass --weights FILE or --download",
+            "file": f"weights of {self.name} (SHA-256 {(self.sha256 or '')[:12]})",
+            "pretrained": f"published weights {self.name}",
+            "demo": "the trained weights of the demo network inside the package",
+            "factory": f"weights as {self.name} made them: whether they are trained is not known; "
+            "pass --weights FILE to load some",
+        }[self.kind]
+        return "; ".join((said, *self.notes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data for a manifest."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+@dataclass(frozen=True)
+class PreparedImages:
+    """Pictures as a network takes them: ``images`` [B, C, H, W], and per picture what it was made of.
+
+    ``pictures`` are the originals as RGB, ``geometries`` say which part of each the network sees, and
+    ``names`` are the paths as given, or a number for a picture without a file.
+    """
+
+    images: Images
+    pictures: tuple[Image.Image, ...]
+    geometries: tuple[CropGeometry, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network in eval mode on ``device``, its preprocessing, its class names and its provenance."""
+
+    module: nn.Module
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None
+    reference: str
+    provenance: Provenance
+    device: torch.device
+
+    def prepare(self, sources: Sequence[Source]) -> PreparedImages:
+        """Read and preprocess files or PIL pictures, on the network's device and in its number type.
+
+        Raises ImageError when a picture cannot be read, UsageError when there is none.
+        """
+        if isinstance(sources, str | Path | Image.Image):
+            raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
+        if not sources:
+            raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
+        pictures = tuple(_picture(source) for source in sources)
+        views, geometries = zip(*(self.preprocessing.apply(picture) for picture in pictures), strict=True)
+        return PreparedImages(
+            images=torch.stack(views).to(self.device, _number_type(self.module)),
+            pictures=pictures,
+            geometries=geometries,
+            names=tuple(_name(source, index) for index, source in enumerate(sources)),
+        )
+
+
+def _picture(source: Source) -> Image.Image:
+    from whycam.data import read_image
+
+    if isinstance(source, Image.Image):
+        return _upright_rgb(source)
+    if isinstance(source, str | Path):
+        return read_image(source).image
+    raise UsageError(f"a source is a {type(source).__name__}; expected a path or a PIL picture")
+
+
+def _upright_rgb(picture: Image.Image) -> Image.Image:
+    """Convert an opened picture by the rules that hold for files."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        raise ImageError(
+            f"the PIL picture has mode '{picture.mode}', whose range is not known; "
+            "expected 8 bits a channel; give the file itself, or scale it to 8 bits"
+        )
+    upright = ImageOps.exif_transpose(picture)
+    if not upright.has_transparency_data:
+        return upright.convert("RGB")
+    layer = upright.convert("RGBA")
+    canvas = Image.new("RGB", layer.size, "white")
+    canvas.paste(layer, mask=layer)
+    return canvas
+
+
+def _name(source: Source, index: int) -> str:
+    if isinstance(source, Image.Image):
+        return str(getattr(source, "filename", "")) or f"picture {index}"
+    return str(source)
+
+
+def _number_type(module: nn.Module) -> torch.dtype:
+    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
+    return next(floating, torch.float32)

@@ -1,0 +1,80 @@
+"""From a model source to a network: with random weights, with a file's, or with the published ones."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from whycam.errors import UsageError
+from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_strictly
+from whycam.models.loaded import Provenance
+from whycam.models.source import Built, ModelOptions, ModelSource
+from whycam.models.weights import WeightsFile, read_weights
+
+
+@dataclass(frozen=True)
+class Network:
+    """A built network, where its weights are from, and its classes as far as they are known."""
+
+    built: Built
+    provenance: Provenance
+    class_names: tuple[str, ...] | None
+    class_count: int | None
+
+
+def unweighted_network(source: ModelSource, options: ModelOptions) -> Network:
+    """Build the network with the weights it has when none are asked for: random ones, mostly."""
+    built = source.build(options.num_classes)
+    count = source.default_classes if options.num_classes is None else options.num_classes
+    return Network(built, source.unweighted, source.class_names, count)
+
+
+def published_network(source: ModelSource, reference: str) -> Network:
+    """Build the network with its published weights. Raises UsageError where there are none."""
+    if source.download is None:
+        raise UsageError(
+            f"there are no published weights for {reference}; leave download out, "
+            "or give a file with --weights"
+        )
+    published = source.download()
+    count = None if published.class_names is None else len(published.class_names)
+    provenance = Provenance("pretrained", name=published.name)
+    return Network(published.built, provenance, published.class_names, count)
+
+
+def weighted_network(source: ModelSource, reference: str, path: str | Path, options: ModelOptions) -> Network:
+    """Build the network with a file's weights, its number of classes read from them unless given.
+
+    Raises WeightsError when the file cannot be read safely or does not fit whole.
+    """
+    if not source.takes_weights:
+        raise UsageError(f"{reference} brings its own weights; leave weights out")
+    weights = _renamed(source, read_weights(path))
+    read_count = _classes_read(source, weights) if options.num_classes is None else None
+    count = options.num_classes if read_count is None else read_count
+    built = source.build(count)
+    fitted = fit_keys(weights, built.module.state_dict())
+    load_strictly(built.module, fitted, owner=reference)
+    notes = [*fitted.notes]
+    if read_count is not None:
+        notes.append(f"{read_count} classes read from the weights' head")
+    notes += source.set_trained(built.module)
+    if source.preprocessing_of and options.preprocessing is None:
+        notes.append(f"preprocessing of {source.preprocessing_of}")
+    provenance = Provenance("file", name=weights.name, sha256=weights.sha256, notes=tuple(notes))
+    return Network(built, provenance, None, source.default_classes if count is None else count)
+
+
+def _renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
+    return replace(weights, tensors={source.rename_key(key): value for key, value in weights.tensors.items()})
+
+
+def _classes_read(source: ModelSource, weights: WeightsFile) -> int | None:
+    default = source.default_classes
+    if default is None:
+        return None
+    # an architecture that has no head by default is tried with one as well
+    for trial, count in ((None, default),) if default else ((None, 0), (2, 2)):
+        outline = source.outline(trial)
+        fitted = fit_keys(weights, outline)
+        if keys_fit(fitted, outline):
+            return head_classes(fitted.tensors, outline, count) or trial
+    return None

@@ -1,0 +1,331 @@
+"""From a decoded picture to what the network sees, as plain data that a manifest can keep."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Literal, Protocol, TypeAlias, cast, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor, nn
+
+from whycam.errors import ImageError, ModelError, UsageError
+from whycam.models.messages import one_line, some_of
+from whycam.types import CropGeometry
+
+Resize: TypeAlias = Literal["shorter", "longest", "squash", "keep"]
+Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Extent: TypeAlias = tuple[int, int]
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+
+# one very long, thin picture would otherwise be blown up to gigabytes before it is cropped
+MOST_RESIZED_PIXELS = 2**27
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop at the centre, scale to [0, 1], normalise: a network's preprocessing as a value.
+
+    ``size`` is the (height, width) the network sees and ``resize_to`` the (height, width) aimed at
+    before the crop. ``resize`` says how: ``shorter`` keeps the aspect and lets the picture cover
+    ``resize_to``, ``longest`` keeps the aspect and lets it fit inside, ``squash`` gives up the aspect,
+    ``keep`` does not resize. Where the crop reaches outside the picture, it is padded with ``fill``
+    (0 to 255). ``mean`` and ``std`` are on the scale of [0, 1], one value a channel. One channel is the
+    luma (ITU-R 601) of the picture, taken before the resize. ``antialias=False`` is for networks
+    trained with a resize that does not smooth when it shrinks (bilinear and bicubic only).
+
+    Raises UsageError for values that make no sense.
+    """
+
+    size: Extent
+    resize: Resize
+    resize_to: Extent
+    interpolation: Interpolation
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    channels: int = 3
+    crop: Literal["center"] = "center"
+    fill: tuple[int, ...] = (0, 0, 0)
+    antialias: bool = True
+
+    def __post_init__(self) -> None:
+        """Refuse values that make no sense, before a picture meets them."""
+        check_extent("size", self.size)
+        check_extent("resize_to", self.resize_to)
+        check_word("resize", self.resize, RESIZES)
+        check_word("interpolation", self.interpolation, INTERPOLATIONS)
+        check_word("crop", self.crop, ("center",))
+        check_word("channels", self.channels, (1, 3))
+        _check_statistics(self.mean, self.std, self.channels)
+        if len(self.fill) != self.channels or not all(0 <= value <= 255 for value in self.fill):
+            raise UsageError(f"fill is {self.fill}; expected {self.channels} values of 0 to 255")
+        if not self.antialias and self.interpolation not in ("bilinear", "bicubic"):
+            raise UsageError(
+                f"antialias=False with interpolation '{self.interpolation}'; expected 'bilinear' or 'bicubic'"
+            )
+
+    def apply(self, picture: Image.Image) -> tuple[Float[Tensor, "channels height width"], CropGeometry]:
+        """Give the network's view of one picture, float32 on the CPU, and where in the picture it lies.
+
+        Raises ImageError when the picture is empty or too thin to be resized.
+        """
+        resized_size = self._resized_size(picture.height, picture.width)
+        resized = self._resized(picture.convert("RGB" if self.channels == 3 else "L"), resized_size)
+        corner = (_crop_start(resized.height, self.size[0]), _crop_start(resized.width, self.size[1]))
+        geometry = _geometry((picture.height, picture.width), resized_size, corner, self.size)
+        return self._normalised(self._cropped(resized, corner)), geometry
+
+    def _resized_size(self, height: int, width: int) -> Extent:
+        if min(height, width) < 1:
+            raise ImageError(f"the picture is {height} x {width} pixels; expected at least 1 x 1")
+        size = _RESIZED_SIZES[self.resize]((height, width), self.resize_to)
+        if min(size) < 1 or size[0] * size[1] > MOST_RESIZED_PIXELS:
+            raise ImageError(
+                f"the picture is {height} x {width} pixels, which this preprocessing resizes to "
+                f"{size[0]} x {size[1]}; crop the picture to a less extreme shape, or use resize='squash'"
+            )
+        return size
+
+    def _resized(self, picture: Image.Image, size: Extent) -> Image.Image:
+        if size == (picture.height, picture.width):
+            return picture
+        if not self.antialias:
+            return _resized_without_antialias(picture, size, self.interpolation)
+        return picture.resize((size[1], size[0]), Image.Resampling[self.interpolation.upper()])
+
+    def _cropped(self, picture: Image.Image, corner: Extent) -> Image.Image:
+        fill = self.fill if self.channels == 3 else self.fill[0]
+        canvas = Image.new(picture.mode, (self.size[1], self.size[0]), fill)
+        canvas.paste(picture, (-corner[1], -corner[0]))
+        return canvas
+
+    def _normalised(self, picture: Image.Image) -> Tensor:
+        values = np.array(picture, dtype=np.uint8).reshape(*self.size, self.channels)
+        scaled = torch.from_numpy(values).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+        mean, std = (torch.tensor(values, dtype=torch.float32) for values in (self.mean, self.std))
+        return scaled.sub_(mean[:, None, None]).div_(std[:, None, None])
+
+    def describe(self) -> str:
+        """Say the preprocessing in one line, for a caption or a log."""
+        aim = {
+            "shorter": "aspect kept, covering {}",
+            "longest": "aspect kept, inside {}",
+            "squash": "squashed to {}",
+            "keep": "not resized",
+        }[self.resize].format(f"{self.resize_to[0]} x {self.resize_to[1]}")
+        smooth = "" if self.antialias else ", without antialiasing"
+        how = aim if self.resize == "keep" else f"{aim} ({self.interpolation}{smooth})"
+        return (
+            f"{how}, centre crop {self.size[0]} x {self.size[1]}, {self.channels} channel(s) in [0, 1], "
+            f"mean {self.mean}, std {self.std}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain data (numbers, texts, lists) that JSON can hold and `from_dict` reads back."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Preprocessing":
+        """Read what `to_dict` gave. Raises UsageError on an unknown, missing or senseless field."""
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(data) - known):
+            raise UsageError(
+                f"preprocessing has unknown fields {some_of(unknown)}; expected {some_of(sorted(known), 99)}"
+            )
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise UsageError(f"preprocessing is incomplete or of wrong types: {one_line(error)}") from error
+
+    @classmethod
+    def for_size(
+        cls,
+        size: Extent,
+        mean: Sequence[float],
+        std: Sequence[float],
+        *,
+        resize: Resize = "shorter",
+        crop_pct: float = 1.0,
+        interpolation: Interpolation = "bilinear",
+    ) -> "Preprocessing":
+        """Lay out a preprocessing from the numbers a training script has.
+
+        ``size`` is (height, width); the picture is resized towards ``floor(size / crop_pct)`` and
+        cropped at the centre (0.875 is a resize to 256 and a crop of 224; above 1 pads). The number
+        of channels is the number of means. Padding is black, with ``longest`` of the colour ``mean``.
+        """
+        check_extent("size", size)
+        if not 0 < crop_pct <= 2:  # timm publishes some above 1, which pad
+            raise UsageError(f"crop_pct is {crop_pct}; expected a share above 0, such as 0.875, and up to 2")
+        channels = len(mean)
+        colours = tuple(round(255 * value) for value in mean)
+        return cls(
+            size=(size[0], size[1]),
+            resize=resize,
+            resize_to=(math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)),
+            interpolation=interpolation,
+            mean=tuple(float(value) for value in mean),
+            std=tuple(float(value) for value in std),
+            channels=channels,
+            fill=colours if resize == "longest" else (0,) * channels,
+        )
+
+    @classmethod
+    def from_timm(cls, module: nn.Module) -> "Preprocessing":
+        """Read the evaluation preprocessing from the configuration that a timm network carries.
+
+        Raises ModelError when timm asks for something that is not known here.
+        """
+        import timm.data
+
+        timm_data: Any = timm.data
+        config = timm_data.resolve_model_data_config(module)
+        mode = config["crop_mode"] or "center"
+        resize = {"center": "shorter", "squash": "squash", "border": "longest"}.get(mode)
+        if resize is None:
+            raise ModelError(f"timm's crop mode is '{mode}'; expected center, squash or border")
+        return _or_model_error(
+            cls.for_size,
+            tuple(config["input_size"][-2:]),
+            config["mean"],
+            config["std"],
+            resize=resize,
+            crop_pct=config["crop_pct"],
+            interpolation=config["interpolation"],
+        )
+
+    @classmethod
+    def from_torchvision(cls, weights: "TorchvisionWeights") -> "Preprocessing":
+        """Read the preset that torchvision publishes beside a classifier's weights; nothing is loaded.
+
+        Raises ModelError when the preset is not that of an image classifier.
+        """
+        preset = weights.transforms()
+        if not hasattr(preset, "crop_size") or not hasattr(preset, "resize_size"):
+            raise ModelError(
+                f"torchvision's preset for {weights} is {type(preset).__name__}; "
+                "expected an image classifier's"
+            )
+        return _or_model_error(
+            cls,
+            size=_square(preset.crop_size),
+            resize="shorter" if len(preset.resize_size) == 1 else "squash",
+            resize_to=_square(preset.resize_size),
+            interpolation=preset.interpolation.value,
+            mean=tuple(preset.mean),
+            std=tuple(preset.std),
+        )
+
+    def with_size(self, size: Extent) -> "Preprocessing":
+        """Give the same preprocessing for another (height, width), the crop's share kept."""
+        check_extent("size", size)
+        towards = (
+            max(1, round(self.resize_to[0] * size[0] / self.size[0])),
+            max(1, round(self.resize_to[1] * size[1] / self.size[1])),
+        )
+        return replace(self, size=(size[0], size[1]), resize_to=towards)
+
+
+class TorchvisionWeights(Protocol):
+    """A member of one of torchvision's weights enums."""
+
+    @property
+    def transforms(self) -> Any:
+        """Make the preset."""
+
+
+def _covering(original: Extent, target: Extent) -> Extent:
+    height, width = original
+    if target[0] != target[1]:
+        return _scaled(original, min(height / target[0], width / target[1]))
+    # torchvision cuts the longer edge off where timm's own rule for oblong targets rounds it
+    longer = int(target[0] * max(original) / min(original))
+    return (longer, target[0]) if height > width else (target[0], longer)
+
+
+def _inside(original: Extent, target: Extent) -> Extent:
+    return _scaled(original, max(original[0] / target[0], original[1] / target[1]))
+
+
+def _scaled(original: Extent, ratio: float) -> Extent:
+    return round(original[0] / ratio), round(original[1] / ratio)
+
+
+_RESIZED_SIZES: dict[Resize, Callable[[Extent, Extent], Extent]] = {
+    "shorter": _covering,
+    "longest": _inside,
+    "squash": lambda original, target: target,
+    "keep": lambda original, target: original,
+}
+
+
+def _crop_start(length: int, wanted: int) -> int:
+    """Give where a centred crop begins on one axis; below 0 where the picture must be padded."""
+    # the two roundings differ on purpose: timm and torchvision do it so, and one pixel would show
+    return round((length - wanted) / 2) if length >= wanted else -((wanted - length) // 2)
+
+
+def _geometry(original: Extent, resized: Extent, corner: Extent, size: Extent) -> CropGeometry:
+    per_row, per_column = original[0] / resized[0], original[1] / resized[1]
+    box = (
+        corner[0] * per_row,
+        corner[1] * per_column,
+        (corner[0] + size[0]) * per_row,
+        (corner[1] + size[1]) * per_column,
+    )
+    return CropGeometry(original=original, box=box)
+
+
+def _resized_without_antialias(picture: Image.Image, size: Extent, interpolation: str) -> Image.Image:
+    values = torch.from_numpy(np.array(picture, dtype=np.float32))
+    stacked = values.reshape(picture.height, picture.width, -1).permute(2, 0, 1)[None]
+    resized = F.interpolate(stacked, size, mode=interpolation, align_corners=False, antialias=False)
+    whole = resized[0].clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0)
+    return Image.fromarray(whole.numpy().squeeze(2) if picture.mode == "L" else whole.numpy())
+
+
+def _square(size: Sequence[int]) -> Extent:
+    return (size[0], size[0]) if len(size) == 1 else (size[0], size[1])
+
+
+def _or_model_error(make: Any, *args: Any, **options: Any) -> Preprocessing:
+    # the values come from a library's configuration, so a refusal is not the caller's wrong usage
+    try:
+        return cast(Preprocessing, make(*args, **options))
+    except UsageError as error:
+        raise ModelError(f"the network's own preprocessing cannot be used: {error}") from error
+
+
+def check_extent(name: str, extent: Any) -> None:
+    """Refuse what is no (height, width) in whole pixels above 0, with a UsageError."""
+    whole = isinstance(extent, Sequence) and all(type(value) is int and value > 0 for value in extent)
+    if not whole or len(extent) != 2:
+        raise UsageError(f"{name} is {one_line(extent)}; expected (height, width) in whole pixels above 0")
+
+
+def check_word(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    """Refuse a value that is none of the allowed ones, with a UsageError."""
+    if value not in allowed:
+        raise UsageError(f"{name} is '{one_line(value)}'; expected one of {some_of(allowed, 9)}")
+
+
+def _check_statistics(mean: Sequence[float], std: Sequence[float], channels: int) -> None:
+    if len(mean) != channels or len(std) != channels:
+        raise UsageError(f"mean {mean} and std {std}; expected {channels} value(s) each, one a channel")
+    if not all(math.isfinite(value) and abs(value) <= 2 for value in mean):
+        raise UsageError(
+            f"mean is {mean}; pixels are scaled to [0, 1] first, so divide values of 0-255 by 255"
+        )
+    if not all(math.isfinite(value) and 0 < value <= 10 for value in std):
+        raise UsageError(
+            f"std is {std}; expected values above 0 on the scale of [0, 1] (0-255 divided by 255)"
+        )

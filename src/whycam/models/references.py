@@ -1,0 +1,180 @@
+"""Turn a model reference into a loaded network; `SOURCES` is the one registry of what is accepted."""
+
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+
+from whycam.errors import ModelError, UsageError
+from whycam.models.class_names import read_class_names
+from whycam.models.demo_source import demo_source
+from whycam.models.factory_source import file_source, module_source
+from whycam.models.loaded import LoadedModel
+from whycam.models.messages import one_line, some_of
+from whycam.models.network import published_network, unweighted_network, weighted_network
+from whycam.models.preprocessing import Preprocessing
+from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
+from whycam.models.timm_source import timm_source
+from whycam.models.torchvision_source import torchvision_source
+
+SourceMaker = Callable[[str, ModelOptions], ModelSource]
+
+SOURCES: dict[str, SourceMaker] = {
+    "timm:NAME": timm_source,
+    "torchvision:NAME": torchvision_source,
+    "path/to/file.py:factory": file_source,
+    "package.module:factory": module_source,
+    "demo": demo_source,
+}
+
+
+def load(
+    reference: str,
+    *,
+    weights: str | Path | None = None,
+    download: bool = False,
+    classes: str | Path | None = None,
+    num_classes: int | None = None,
+    size: int | tuple[int, int] | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: str | None = None,
+    crop_pct: float | None = None,
+    interpolation: str | None = None,
+    channels: int | None = None,
+    preprocessing: Preprocessing | None = None,
+    device: str | torch.device = "cpu",
+) -> LoadedModel:
+    """Load the network that a reference names, in eval mode, with its preprocessing.
+
+    ``reference`` is one of `SOURCES`' forms. A factory reference runs the user's code; nothing else
+    here runs code that is not installed, and nothing touches the network without ``download=True``,
+    which gets the weights that timm or torchvision publish. ``weights`` is a safetensors file or a
+    checkpoint of tensors; it is loaded whole or not at all, and its head sets the number of classes
+    unless ``num_classes`` does. With neither, the weights are random, from a fixed seed.
+
+    ``classes`` is a file of class names. ``size`` (height, width; an int for a square), ``mean``,
+    ``std``, ``resize``, ``crop_pct``, ``interpolation`` and ``channels`` change the preprocessing that
+    comes with the network, and a factory that brings none needs the first three; ``preprocessing``
+    replaces it whole.
+
+    Raises ModelError, WeightsError or UsageError, each with the mend in its one line.
+    """
+    options = ModelOptions(
+        num_classes=num_classes,
+        size=(size, size) if isinstance(size, int) else size,
+        mean=None if mean is None else tuple(mean),
+        std=None if std is None else tuple(std),
+        resize=resize,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        channels=channels,
+        preprocessing=preprocessing,
+    )
+    if not isinstance(reference, str):
+        raise UsageError(
+            f"reference is a {type(reference).__name__}; expected a text: one of {some_of(SOURCES, 9)}"
+        )
+    _refuse_clashes(options, weights, download=download)
+    place = _device(device)
+    # parameters made inside the caller's inference mode could never have gradients
+    with torch.inference_mode(False), torch.device("cpu"), fixed_seed():
+        source = _source(reference, options)
+        if download:
+            network = published_network(source, one_line(reference))
+        elif weights is not None:
+            network = weighted_network(source, one_line(reference), weights, options)
+        else:
+            network = unweighted_network(source, options)
+    names = network.class_names if classes is None else read_class_names(classes, network.class_count)
+    return LoadedModel(
+        module=network.built.module.to(place).eval(),
+        preprocessing=settled_preprocessing(options, network.built.preprocessing, one_line(reference)),
+        class_names=names,
+        reference=reference,
+        provenance=network.provenance,
+        device=place,
+    )
+
+
+def _source(reference: str, options: ModelOptions) -> ModelSource:
+    prefix, _, name = reference.partition(":")
+    before, _, factory = reference.rpartition(":")
+    if reference in SOURCES and ":" not in reference:
+        return SOURCES[reference](reference, options)
+    if f"{prefix}:NAME" in SOURCES and name:
+        return SOURCES[f"{prefix}:NAME"](name, options)
+    if factory.isidentifier() and before.lower().endswith(".py"):
+        return SOURCES["path/to/file.py:factory"](reference, options)
+    if factory.isidentifier() and _is_importable(before):
+        return SOURCES["package.module:factory"](reference, options)
+    raise ModelError(_unknown(reference))
+
+
+def _is_importable(dotted: str) -> bool:
+    if not dotted or not all(part.isidentifier() for part in dotted.split(".")):
+        return False
+    root = dotted.partition(".")[0]
+    here = Path.cwd()
+    # the spec of a top-level name is found without running anything
+    return (here / root).is_dir() or (here / f"{root}.py").is_file() or find_spec(root) is not None
+
+
+def _unknown(reference: str) -> str:
+    prefix, colon, name = reference.partition(":")
+    known = [form.partition(":")[0] for form in SOURCES]
+    if colon:
+        close = [f"{match}:{name}" for match in get_close_matches(prefix, known, n=2) if name]
+    else:
+        close = _catalogue_matches(reference)
+    meant = f"; did you mean {some_of(close)}?" if close else ""
+    return (
+        f"'{one_line(reference, 80)}' is no model reference, nor a factory in a module that is there{meant}; "
+        f"expected one of {some_of(SOURCES, 99)}"
+    )
+
+
+def _catalogue_matches(name: str) -> list[str]:
+    import timm
+    import torchvision.models as torchvision
+
+    catalogues = {
+        "timm": timm.list_models(),
+        "torchvision": torchvision.list_models(module=torchvision),
+        "demo": [],
+    }
+    exact = [f"{prefix}:{name}" for prefix, names in catalogues.items() if name in names]
+    close = [
+        f"{prefix}:{match}"
+        for prefix, names in catalogues.items()
+        for match in get_close_matches(name, names, n=2)
+    ]
+    return exact or [*get_close_matches(name, ["demo"]), *close]
+
+
+def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, download: bool) -> None:
+    if weights is not None and download:
+        raise UsageError(
+            "both weights and download were given; expected one: a file, or the published weights"
+        )
+    if options.preprocessing is not None and options.changes_preprocessing:
+        raise UsageError(
+            "preprocessing was given together with single values of it; put those values into preprocessing"
+        )
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    # an accelerator that is not built in is an AssertionError in PyTorch
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise UsageError(
+            f"device '{one_line(device)}' cannot be used: {one_line(error, 120)}; "
+            "use 'cpu', or check that the device is there"
+        ) from error
+    if place.type == "meta":
+        raise UsageError("device 'meta' holds no values; expected a device that computes, such as 'cpu'")
+    return place
