@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from whycam.engine import address_of, capture, choose_layer, explaining
+from whycam.engine import address_of, capture, explaining, find_layer
 from whycam.engine.capture import outputs_with
 from whycam.errors import UsageError
 from whycam.explainer import Preparing, checked_images
@@ -44,7 +44,7 @@ def concepts(
     module = model if isinstance(model, nn.Module) else model.module
     pixels = checked_images(images if isinstance(model, nn.Module) else model.prepare(images).images)
     with explaining(module) as live:
-        address = address_of(live, layer or choose_layer(live, pixels).path)
+        address = address_of(live, layer or find_layer(live, pixels).path)
         found = capture(live, pixels, [address]).layers[0]
         maps, vectors = concept_maps(found.activations(), concepts=count)
         shares = [torch.einsum("b...,bc->bc...", maps[:, k], vectors[:, k]) for k in range(count)]

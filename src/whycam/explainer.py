@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from whycam.engine import Address, Capture, LayerChoice, address_of, capture, choose_layer, explaining
+from whycam.engine import Address, Capture, LayerChoice, address_of, capture, explaining, find_layer
 from whycam.engine.capture import detached
 from whycam.engine.head import class_weights
 from whycam.errors import LayerError, MethodError, UsageError
@@ -212,7 +212,7 @@ def _in_batches(
 
 def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[Address, ...]:
     if layer is None:
-        return (address_of(module, choose_layer(module, images).path),)
+        return (address_of(module, find_layer(module, images).path),)
     several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer)
     if not several:
         raise LayerError("no layers; give one, several, or None for the one chosen by tracing")

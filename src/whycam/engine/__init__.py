@@ -1,7 +1,7 @@
 """The only room with hooks and autograd: captures, the layer choice, grids, the model's state."""
 
 from whycam.engine.capture import Address, Capture, CapturedLayer, address_of, capture
-from whycam.engine.layers import Candidate, LayerChoice, choose_layer
+from whycam.engine.layers import Candidate, LayerChoice, choose_layer, find_layer
 from whycam.engine.session import explaining
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "capture",
     "choose_layer",
     "explaining",
+    "find_layer",
 ]

@@ -47,13 +47,20 @@ def address_of(module: nn.Module, layer: str | nn.Module) -> Address:
     path, _, call = layer.partition("#")
     if call and not (call.isdigit() and int(call) >= 1):
         raise LayerError(f"layer {layer!r}: {call!r} is no call number; write {path}#1 for the first call")
-    known = dict(module.named_modules())
     for wrapper in ("module.", "_orig_mod."):
-        if path not in known and path.startswith(wrapper):
+        if not _has(module, path):
             path = path.removeprefix(wrapper)
-    if path not in known or not path:
+    if not _has(module, path):
+        known = dict(module.named_modules())
         raise LayerError(f"layer {layer!r} does not exist; {_nearest(path, known)} (whycam layers MODEL)")
     return Address(path, int(call) if call else None)
+
+
+def _has(module: nn.Module, path: str) -> bool:
+    try:
+        return bool(path) and isinstance(module.get_submodule(path), nn.Module)
+    except AttributeError:
+        return False
 
 
 def _nearest(path: str, known: dict[str, nn.Module]) -> str:
@@ -142,9 +149,7 @@ def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Cap
     ``module`` comes from ``explaining``. Raises LayerError where a layer doesn't run, runs several times
     without a call number, or has no grid; EngineError where autograd can't reach the outputs.
     """
-    images = plain(images)
-    check_parameters(module)
-    recorder = _Recorder(module, images, layers)
+    recorder = _Recorder(module, plain(images), layers)
     outputs = recorder.run(grad_before_the_layer=False)
     if not _reaches(outputs):
         # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
@@ -210,6 +215,9 @@ class _Recorder:
             with _restored_grad_mode():
                 torch.set_grad_enabled(grad_before_the_layer)
                 return self.module(self.images)
+        except RuntimeError:
+            check_parameters(self.module)  # the likely cause, in a user's words
+            raise
         finally:
             for handle in handles:
                 handle.remove()

@@ -64,11 +64,16 @@ def choose_layer(model: nn.Module, images: Images) -> LayerChoice:
     Remembered by architecture and input size. Raises LayerError where no layer is fit.
     """
     with explaining(model) as module:
-        remembered = _cache.setdefault(module, {})
-        key = (_architecture(module), tuple(images.shape[1:]))
-        if key not in remembered:
-            remembered[key] = _choose(_trace(module, images[:1]), images.shape[2:])
-        return remembered[key]
+        return find_layer(module, images)
+
+
+def find_layer(module: nn.Module, images: Images) -> LayerChoice:
+    """Do what ``choose_layer`` does for a module that ``explaining`` gave."""
+    remembered = _cache.setdefault(module, {})
+    key = (_architecture(module), tuple(images.shape[1:]))
+    if key not in remembered:
+        remembered[key] = _choose(_trace(module, images[:1]), images.shape[2:])
+    return remembered[key]
 
 
 def _architecture(module: nn.Module) -> int:
