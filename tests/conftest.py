@@ -5,10 +5,13 @@ from collections.abc import Iterator
 import jaxtyping
 import pytest
 import torch
+from hypothesis import settings
 
 # Before any test imports whycam: from here on every call checks its shapes and types, in tests only.
 jaxtyping.install_import_hook("whycam", "beartype.beartype")
 torch.set_num_threads(2)
+settings.register_profile("whycam", deadline=None)  # a busy machine is no defect
+settings.load_profile("whycam")
 
 
 @pytest.fixture
@@ -26,3 +29,14 @@ def unchecked() -> Iterator[None]:
         yield
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """For tiny networks, whose second thread only waits for the first."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

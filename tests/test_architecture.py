@@ -18,7 +18,7 @@ RANKS = {
     "methods": 1,
     "render": 1,
     "store": 1,
-    "concepts": 2,
+    "decomposition": 2,
     "explainer": 2,
     "explanation": 2,
     "rows": 2,
@@ -31,7 +31,7 @@ RANKS = {
     "__init__": 7,
 }
 # One room in a few files: what an explanation is, how it is made, how it is kept.
-TOGETHER = {"concepts", "explainer", "explanation", "rows"}
+TOGETHER = {"decomposition", "explainer", "explanation", "rows"}
 HOOKS = {
     "register_forward_hook",
     "register_forward_pre_hook",

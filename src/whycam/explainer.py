@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine import Address, Capture, LayerChoice, address_of, capture, explaining, find_layer
-from whycam.engine.capture import detached
+from whycam.engine.capture import detached, joined
 from whycam.engine.head import class_weights
 from whycam.errors import LayerError, MethodError, UsageError
 from whycam.explanation import Explanation
@@ -17,7 +17,7 @@ from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_me
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
 from whycam.methods.registry import MethodFunction
-from whycam.targets import ClassPerImage, PerImage, Target, TargetLike, as_target
+from whycam.targets import Target, TargetLike, as_target, join_targets
 from whycam.types import Activations, CropGeometry, Gradients, Images, Map, Scores
 
 if TYPE_CHECKING:
@@ -175,7 +175,9 @@ def _check_smoothing(method: Method, smoothing: Smoothing | None) -> None:
             f"FirstComponent() reduces weighted channels, which {method.name!r} has not; "
             "use it with gradcam, gradcam++, xgradcam, hirescam, gradcam-elementwise or layercam"
         )
-    if smoothing is not None and not isinstance(smoothing, FirstComponent | Averaging):
+    if smoothing is None:
+        return
+    if isinstance(smoothing, type) or not isinstance(smoothing, FirstComponent | Averaging):
         raise MethodError(
             f"a {type(smoothing).__name__} is no smoothing; give FlipAverage(), NoiseAverage(), "
             "ScaleAverage() or FirstComponent()"
@@ -358,27 +360,14 @@ def _joined(parts: Sequence[Explanation], images: Images) -> Explanation:
     """Join the explanations of consecutive batches into one."""
     first = parts[0]
     peaks = [part.gradient_peak for part in parts if part.gradient_peak is not None]
-    outputs = [part.outputs for part in parts]
     return replace(
         first,
         maps=torch.cat([part.maps for part in parts]),
         scores=torch.cat([part.scores for part in parts]),
-        targets=_joined_targets([part.targets for part in parts], [len(part) for part in parts]),
+        targets=join_targets([part.targets for part in parts], [len(part) for part in parts]),
         classes=torch.cat([part.classes for part in parts]),
-        outputs=torch.cat(outputs) if isinstance(outputs[0], Tensor) else outputs,
+        outputs=joined([part.outputs for part in parts]),
         blank=torch.cat([part.blank for part in parts]),
         images=images.detach(),
         gradient_peak=torch.cat(peaks) if peaks else None,
     )
-
-
-def _joined_targets(targets: Sequence[Target], counts: Sequence[int]) -> Target:
-    if all(isinstance(target, ClassPerImage) for target in targets):
-        return ClassPerImage(torch.cat([t.indices for t in targets if isinstance(t, ClassPerImage)]))
-    if all(target == targets[0] for target in targets):
-        return targets[0]
-    each = [
-        target.targets if isinstance(target, PerImage) else (target,) * count
-        for target, count in zip(targets, counts, strict=True)
-    ]
-    return PerImage(tuple(one for some in each for one in some))

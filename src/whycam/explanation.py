@@ -1,5 +1,6 @@
 """What an explanation is: maps, what they explain, and the pictures they make."""
 
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -55,18 +56,27 @@ class Explanation:
         normalise: Literal["image", "shared"] = "image",
     ) -> list["Image"]:
         """Return a picture an image: the heatmap over the original, or over the tensor in 8 bits."""
-        from whycam.render import ConstantOpacity, overlay, picture_of
+        from whycam.render import MagnitudeOpacity, overlay, picture_of
 
         if len(self.size) != 2:
             raise UsageError(f"overlays are for images; these have {len(self.size)} axes. Use .heatmaps()")
         pictures = self.pictures or tuple(picture_of(image) for image in self.images.detach())
         geometries = self.geometries or (None,) * len(pictures)
         heatmaps = self.heatmaps(normalise).cpu()
-        chosen = opacity or ConstantOpacity()
+        chosen = opacity or MagnitudeOpacity()
         return [
             overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap)
             for picture, heatmap, geometry in zip(pictures, heatmaps, geometries, strict=True)
         ]
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a new run folder: manifest, explanations.parquet, and for images overlays and a sheet.
+
+        Raises RunError where the folder holds anything already or cannot be written.
+        """
+        from whycam.rows import save_explanation
+
+        save_explanation(self, folder)
 
     def diagnosis(self) -> list[str | None]:
         """Say, for each image whose picture is empty or broken, the likely reason; None for the others."""

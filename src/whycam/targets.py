@@ -93,6 +93,7 @@ class ClassIndex(Target):
     def classes(self, outputs: Outputs) -> Classes:
         """Return ``index`` for every image [B]."""
         logits = logits_of(outputs)
+        _check_class(self.index, logits)
         return torch.full((logits.shape[0],), self.index, device=logits.device)
 
     def describe(self) -> str:
@@ -133,7 +134,10 @@ class ClassPerImage(Target):
 
     def classes(self, outputs: Outputs) -> Classes:
         """Return the indices [B]."""
-        return self.indices.to(logits_of(outputs).device)
+        logits = logits_of(outputs)
+        for bound in self.bounds:
+            _check_class(bound, logits)
+        return self.indices.to(logits.device)
 
     def part(self, start: int, stop: int) -> "ClassPerImage":
         """Return the classes of images ``start`` to ``stop``."""
@@ -195,6 +199,10 @@ class Contrast(Target):
         """Fix both sides to the classes of ``outputs``."""
         return Contrast(_as_single(self.of).pin(outputs), _as_single(self.against).pin(outputs))
 
+    def part(self, start: int, stop: int) -> "Contrast":
+        """Return both sides' parts."""
+        return Contrast(_as_single(self.of).part(start, stop), _as_single(self.against).part(start, stop))
+
     def classes(self, outputs: Outputs) -> Classes | None:
         """Return the class that is argued for [B]."""
         return _as_single(self.of).classes(outputs)
@@ -221,13 +229,15 @@ class Probability(Target):
             raise TargetError(
                 f"{self.describe()} is undefined; Probability needs a class, a rank or the top class"
             )
-        if isinstance(self.of, int):
-            _check_class(self.of, logits)
         return logits.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)
 
     def pin(self, outputs: Outputs) -> "Probability":
         """Fix the class to that of ``outputs``."""
         return Probability(_as_single(self.of).pin(outputs))
+
+    def part(self, start: int, stop: int) -> "Probability":
+        """Return the probability of the class's part."""
+        return Probability(_as_single(self.of).part(start, stop))
 
     def classes(self, outputs: Outputs) -> Classes | None:
         """Return the class whose probability it is [B]."""
@@ -336,7 +346,7 @@ def _as_single(target: object) -> Target:
 def as_target(target: TargetLike, batch: int) -> Target:
     """Turn what a caller may pass into a target for ``batch`` images; raises TargetError."""
     if isinstance(target, Tensor):
-        if target.is_floating_point() or target.ndim > 1:
+        if target.is_floating_point() or target.dtype == torch.bool or target.ndim > 1:
             raise TargetError(f"targets are {_describe(target)}; expected integers [batch]")
         target = target.reshape(-1).tolist() if target.ndim else int(target)
     if isinstance(target, np.ndarray):
@@ -350,3 +360,25 @@ def as_target(target: TargetLike, batch: int) -> Target:
     if indices and len(indices) == batch:
         return ClassPerImage(torch.tensor(indices), bounds=(min(indices), max(indices)))
     return PerImage(singles)
+
+
+def join_targets(targets: Sequence[Target], counts: Sequence[int]) -> Target:
+    """Return the targets of consecutive batches, of ``counts`` images each, as one for all the images."""
+    first = targets[0]
+    if all(target is first or target == first for target in targets):
+        return first
+    if all(isinstance(target, ClassPerImage) for target in targets):
+        return ClassPerImage(torch.cat([t.indices for t in targets if isinstance(t, ClassPerImage)]))
+    if all(isinstance(target, Probability) for target in targets):
+        return Probability(
+            join_targets([_as_single(t.of) for t in targets if isinstance(t, Probability)], counts)
+        )
+    if all(isinstance(target, Contrast) for target in targets):
+        contrasts = [target for target in targets if isinstance(target, Contrast)]
+        of = join_targets([_as_single(contrast.of) for contrast in contrasts], counts)
+        return Contrast(of, join_targets([_as_single(contrast.against) for contrast in contrasts], counts))
+    each = [
+        target.targets if isinstance(target, PerImage) else (target,) * count
+        for target, count in zip(targets, counts, strict=True)
+    ]
+    return PerImage(tuple(one for some in each for one in some))

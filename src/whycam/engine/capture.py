@@ -5,11 +5,11 @@ and hands the model a copy of a leaf that holds what the layer returned. So a ba
 the layer, no parameter's ``.grad`` is touched, and a frozen model is like any other.
 """
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import ceil, log2, prod
 from typing import Any
 
 import torch
@@ -47,9 +47,8 @@ def address_of(module: nn.Module, layer: str | nn.Module) -> Address:
     path, _, call = layer.partition("#")
     if call and not (call.isdigit() and int(call) >= 1):
         raise LayerError(f"layer {layer!r}: {call!r} is no call number; write {path}#1 for the first call")
-    for wrapper in ("module.", "_orig_mod."):
-        if not _has(module, path):
-            path = path.removeprefix(wrapper)
+    while not _has(module, path) and path.startswith(("module.", "_orig_mod.")):
+        path = path.partition(".")[2]  # the path as it was in a wrapper that has been taken off
     if not _has(module, path):
         known = dict(module.named_modules())
         raise LayerError(f"layer {layer!r} does not exist; {_nearest(path, known)} (whycam layers MODEL)")
@@ -110,17 +109,9 @@ class Capture:
                 "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
                 "can follow"
             )
-        # Half precision would lose a gradient spread over many positions: it is scaled up for the way back.
-        scale = max(_headroom(layer) for layer in self.layers)
-        found = torch.autograd.grad(
-            scores,
-            [layer.node for layer in self.layers],
-            grad_outputs=torch.full_like(scores, scale),
-            retain_graph=True,
-            allow_unused=True,
-        )
+        found = _backward(scores, [layer.node for layer in self.layers])
         return tuple(
-            _wide(layer.layout.to_grid(_require(gradient, layer))) / scale
+            _wide(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
         )
 
@@ -137,10 +128,42 @@ def _wide(values: Tensor) -> Tensor:
     return values if values.dtype == torch.float64 else values.float()
 
 
-def _headroom(layer: CapturedLayer) -> float:
-    if layer.node.dtype != torch.float16:
-        return 1.0
-    return 2.0 ** min(ceil(log2(prod(layer.layout.grid))), 12)
+HALF_SCALE = 4096.0
+
+
+def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
+    """Return d scores / d nodes; in float16 from two backwards, of which one is scaled up.
+
+    Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another
+    may be too large. Where the scaled one is finite it is the better of the two.
+    """
+    plain_ones = list(_grad(scores, nodes, 1.0))
+    if all(node.dtype != torch.float16 for node in nodes):
+        return plain_ones
+    return [
+        None
+        if small is None or scaled is None
+        else torch.where(scaled.isfinite(), scaled / HALF_SCALE, small)
+        for small, scaled in (
+            (small if small is None else small.float(), scaled if scaled is None else scaled.float())
+            for small, scaled in zip(plain_ones, _grad(scores, nodes, HALF_SCALE), strict=True)
+        )
+    ]
+
+
+def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | None, ...]:
+    try:
+        return torch.autograd.grad(
+            scores, nodes, torch.full_like(scores, scale), retain_graph=True, allow_unused=True
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0].rstrip(".")
+        raise EngineError(
+            f"autograd can't go back from the scores to the layer: {reason}. Use checkpointing with "
+            "use_reentrant=False, and no operation that refuses a gradient between layer and output"
+        ) from error
 
 
 def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Capture:
@@ -151,7 +174,7 @@ def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Cap
     """
     recorder = _Recorder(module, plain(images), layers)
     outputs = recorder.run(grad_before_the_layer=False)
-    if not _reaches(outputs):
+    if recorder.interrupted or not _reaches(outputs):
         # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
         outputs = recorder.run(grad_before_the_layer=True)
     return Capture(outputs, recorder.captured())
@@ -190,6 +213,13 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, tuple | list):
         for part in value:
             yield from tensors_in(part)
+    elif _is_record(value):
+        yield from tensors_in(vars(value))
+
+
+def _is_record(value: Any) -> bool:
+    """Say whether a value is an object that holds its results as attributes."""
+    return hasattr(value, "__dict__") and not isinstance(value, type | nn.Module) and not callable(value)
 
 
 def _reaches(outputs: Any) -> bool:
@@ -206,10 +236,12 @@ class _Recorder:
         self.thread = threading.get_ident()
         self.calls: dict[str, int] = {}
         self.found: dict[Address, CapturedLayer] = {}
+        self.interrupted = False
 
     def run(self, *, grad_before_the_layer: bool) -> Any:
-        self.calls, self.found = {}, {}
+        self.calls, self.found, self.interrupted = {}, {}, False
         parts = {address.path: self.module.get_submodule(address.path) for address in self.layers}
+        _refuse_scripted(parts)
         handles = [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
         try:
             with _restored_grad_mode():
@@ -232,6 +264,8 @@ class _Recorder:
                 return output
             value, replace = _pick(output, path, self.images)
             layout = _layout_of(self.module, module, path, value, self.images)
+            # Found off after an earlier layer turned it on: what lay between was not recorded.
+            self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
             torch.set_grad_enabled(True)
             node = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
             for address in wanted:
@@ -261,6 +295,15 @@ class _Recorder:
         return tuple(self.found[address] for address in self.layers)
 
 
+def _refuse_scripted(parts: dict[str, nn.Module]) -> None:
+    for path, part in parts.items():
+        if isinstance(part, torch.jit.ScriptModule):
+            raise LayerError(
+                f"layer {path!r} is scripted (TorchScript), and scripted code passes by Python's hooks; "
+                "pick a layer outside of it (whycam layers MODEL lists them)"
+            )
+
+
 @contextmanager
 def _restored_grad_mode() -> Iterator[None]:
     before = torch.is_grad_enabled()
@@ -272,19 +315,16 @@ def _restored_grad_mode() -> Iterator[None]:
 
 def _pick(output: Any, path: str, images: Images) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Return the first tensor of a layer's output that keeps the batch, and how to put another there."""
-    if isinstance(output, Tensor):
+    if isinstance(output, Tensor) and output.is_floating_point():
         _check_batch(output, path, images)
         return output, lambda changed: changed
-    if isinstance(output, tuple | list):
-        for index, part in enumerate(output):
-            if isinstance(part, Tensor) and part.is_floating_point() and len(part) == len(images):
-                return part, _putting(output, index)
-    if isinstance(output, dict):
-        for key, part in output.items():
-            if isinstance(part, Tensor) and part.is_floating_point() and len(part) == len(images):
-                return part, _putting(output, key)
+    parts = output.items() if isinstance(output, dict) else ()
+    for key, part in enumerate(output) if isinstance(output, tuple | list) else parts:
+        if isinstance(part, Tensor) and part.is_floating_point() and part.shape[:1] == images.shape[:1]:
+            return part, _putting(output, key)
+    found = f"{output.dtype} numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
     raise LayerError(
-        f"layer {path!r} gave a {type(output).__name__} without a tensor [batch, ...]; "
+        f"layer {path!r} gave {found}; a CAM needs a float tensor [batch, ...]; "
         "pick a layer that returns its activations (whycam layers MODEL lists them)"
     )
 
@@ -340,6 +380,27 @@ def channels_of(part: nn.Module) -> int | None:
     return None
 
 
+def joined(parts: Sequence[Any]) -> Any:
+    """Return the outputs of consecutive batches as one, in the structure they came in."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts)) if first.ndim else torch.stack(list(parts))
+    if isinstance(first, dict):
+        copied = first.copy()
+        for key in first:
+            copied[key] = joined([part[key] for part in parts])
+        return copied
+    if isinstance(first, tuple | list):
+        columns = [joined(column) for column in zip(*parts, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
+    if _is_record(first):
+        changed = copy.copy(first)
+        for name in vars(first):
+            object.__setattr__(changed, name, joined([vars(part)[name] for part in parts]))
+        return changed
+    return first
+
+
 def detached(value: Any) -> Any:
     """Return outputs without their graph, in the structure they came in."""
     if isinstance(value, Tensor):
@@ -352,4 +413,9 @@ def detached(value: Any) -> Any:
     if isinstance(value, tuple | list):
         parts = [detached(part) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if _is_record(value):
+        changed = copy.copy(value)
+        for name, part in vars(value).items():
+            object.__setattr__(changed, name, detached(part))
+        return changed
     return value

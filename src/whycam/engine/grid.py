@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import prod
+from functools import lru_cache
+from math import ceil, gcd, inf, prod
 from typing import Literal
 
 from torch import Tensor
@@ -79,6 +80,7 @@ def read_layout(
             prefix is not None and reading.order.startswith("tokens") and reading.prefix != prefix,
             misfit(reading.grid, tuple(size)) > 0,
             reading.prefix,
+            misfit(reading.grid, tuple(size)),
         ),
     )
 
@@ -104,50 +106,69 @@ def _token_grids(
     told = grid is not None and len(grid) == len(size) and fits(grid, size)
     if grid is not None and told and 0 <= tokens - prod(grid) <= MOST_PREFIX_TOKENS:
         yield tokens - prod(grid), grid
-    for first in range(min(MOST_PREFIX_TOKENS, tokens - 1) + 1):
-        near_square = _grid_of(tokens - first, size)
-        if near_square is not None and (misfit(near_square, size) == 0 or first == prefix):
-            yield first, near_square
+    solved = range(min(MOST_PREFIX_TOKENS, (tokens - 1) // 2) + 1)
+    for first in solved if prefix is None or prefix in solved else (prefix, *solved):
+        found = _grid_of(tokens - first, size)
+        if found is not None:
+            yield first, found
 
 
 def _grid_of(cells: int, size: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Return the grid with that many cells that best fits the input's aspect, or None."""
+    """Return the grid with that many cells that a stride gives for the input, or None."""
     if len(size) == 1:
-        return (cells,) if fits((cells,), size) else None
+        return (cells,) if cells <= size[0] else None
+    planes = _planes(size[-2], size[-1])
     if len(size) == 2:
-        return _plane_of(cells, size)
+        return planes.get(cells)
     # Time may be strided apart from space: of several depths the largest has lost the least.
-    depths = [depth for depth in range(1, min(cells, size[0]) + 1) if cells % depth == 0]
-    grids = [(depth, *plane) for depth in depths if (plane := _plane_of(cells // depth, size[1:]))]
-    return min(grids, key=lambda grid: (misfit(grid, size), -grid[0]), default=None)
+    for depth in range(min(cells, size[0]), 0, -1):
+        plane = planes.get(cells // depth) if cells % depth == 0 else None
+        if plane is not None:
+            return (depth, *plane)
+    return None
 
 
-def _plane_of(cells: int, size: tuple[int, ...]) -> tuple[int, int] | None:
-    ideal = round((cells * size[0] / size[1]) ** 0.5)
-    planes = [(rows, cells // rows) for rows in range(max(ideal - 1, 1), ideal + 2) if cells % rows == 0]
-    return min(
-        (plane for plane in planes if fits(plane, size)), key=lambda plane: misfit(plane, size), default=None
-    )
-
-
-def misfit(grid: Sequence[int], size: Sequence[int]) -> float:
-    """Return by how many cells the grid's last two axes miss the input's aspect; 0 is an exact fit.
-
-    An axis of time or depth before them is strided on its own and isn't counted.
-    """
-    if len(grid) < 2:
-        return 0.0
-    rows, columns = grid[-2:]
-    height, width = size[-2:]
-    return max(abs(rows * width / height - columns), abs(columns * height / width - rows))
+@lru_cache(maxsize=64)
+def _planes(height: int, width: int) -> dict[int, tuple[int, int]]:
+    """Return, by its number of cells, each grid that a stride gives, rounded down or up on both axes."""
+    planes: dict[int, tuple[int, int]] = {}
+    for stride in range(1, min(height, width) + 1):
+        planes.setdefault(
+            ceil(height / stride) * ceil(width / stride), (ceil(height / stride), ceil(width / stride))
+        )
+        planes[(height // stride) * (width // stride)] = (height // stride, width // stride)
+    # Windows without padding miss the last stride; the aspect of the input settles those.
+    common = gcd(height, width)
+    for times in range(1, common + 1):
+        plane = (height // common * times, width // common * times)
+        planes[prod(plane)] = plane
+    return planes
 
 
 def fits(grid: Sequence[int], size: Sequence[int]) -> bool:
-    """Say whether one stride, up to rounding, takes an input of that size to that grid."""
-    return (
-        all(1 <= cells <= extent for cells, extent in zip(grid, size, strict=True))
-        and misfit(grid, size) <= 1
-    )
+    """Say whether one stride, rounded down or up, takes an input of that size to that grid.
+
+    An axis of time or depth before the last two is strided on its own.
+    """
+    if not all(1 <= cells <= extent for cells, extent in zip(grid, size, strict=True)):
+        return False
+    strides = [
+        (extent / (cells + 1), extent / (cells - 1) if cells > 1 else inf)
+        for cells, extent in _plane(grid, size)
+    ]
+    return max(least for least, _ in strides) < min(most for _, most in strides)
+
+
+def _plane(grid: Sequence[int], size: Sequence[int]) -> list[tuple[int, int]]:
+    return list(zip(grid, size, strict=True))[-2:]
+
+
+def misfit(grid: Sequence[int], size: Sequence[int]) -> float:
+    """Return by how many cells the grid's last two axes miss the input's aspect; 0 is an exact fit."""
+    if len(grid) < 2:
+        return 0.0
+    (rows, height), (columns, width) = _plane(grid, size)
+    return max(abs(rows * width / height - columns), abs(columns * height / width - rows))
 
 
 def require_layout(layout: Layout | None, path: str, shape: Sequence[int], size: Sequence[int]) -> Layout:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from whycam.engine.capture import channels_of, hints_of, tensors_in
+from whycam.engine.capture import HALF_SCALE, channels_of, hints_of, tensors_in
 from whycam.engine.grid import Layout, read_layout
-from whycam.engine.session import check_parameters, explaining, plain
+from whycam.engine.session import check_parameters, explaining, plain, same_random_state
 from whycam.errors import EngineError, LayerError
 from whycam.types import Images
 
@@ -70,14 +70,25 @@ def choose_layer(model: nn.Module, images: Images) -> LayerChoice:
 def find_layer(module: nn.Module, images: Images) -> LayerChoice:
     """Do what ``choose_layer`` does for a module that ``explaining`` gave."""
     remembered = _cache.setdefault(module, {})
-    key = (_architecture(module), tuple(images.shape[1:]))
-    if key not in remembered:
-        remembered[key] = _choose(_trace(module, images[:1]), images.shape[2:])
-    return remembered[key]
+    key = (_architecture(module), images.dtype, tuple(images.shape[1:]))
+    if key in remembered:
+        return remembered[key]
+    with same_random_state():  # or the first explanation of a model that draws numbers would differ
+        visits = _trace(module, images[:1])
+    choice = _choose(visits, images.shape[2:])
+    if any(visit.support for visit in visits):  # an untrained head may learn
+        remembered[key] = choice
+    return choice
 
 
 def _architecture(module: nn.Module) -> int:
-    return hash(tuple((name, type(part)) for name, part in module.named_modules()))
+    """Return a number that changes when a part is replaced: by name, type and plain settings."""
+    return hash(
+        tuple(
+            (name, type(part), *(v for v in vars(part).values() if type(v) in (int, tuple, str, float)))
+            for name, part in module.named_modules()
+        )
+    )
 
 
 @dataclass
@@ -90,6 +101,7 @@ class _Visit:
     edge: GradientEdge
     parametrised: bool
     calls: int = 1
+    reached: Tensor | None = None
     support: float = 0.0
     trunk: bool = False
     merged: tuple[int, int] = (0, 0)
@@ -97,6 +109,10 @@ class _Visit:
     @property
     def address(self) -> str:
         return self.path if self.calls == 1 else f"{self.path}#{self.call}"
+
+    def see(self, gradient: Tensor) -> None:
+        """Note the share of positions with any gradient, on the device."""
+        self.reached = self.layout.to_grid(gradient).ne(0).any(1).float().mean()
 
 
 def _trace(module: nn.Module, images: Images) -> list[_Visit]:
@@ -110,18 +126,28 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
     def watch(path: str) -> Any:
         def hook(part: nn.Module, inputs: Any, output: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
-            value = next((t for t in tensors_in(output) if t.is_floating_point()), None)
-            if value is None or not value.requires_grad or value.ndim < 3 or len(value) != 1:
+            fit = (t for t in tensors_in(output) if t.requires_grad and t.ndim >= 3 and len(t) == 1)
+            value = next(fit, None)
+            if value is None or _does_nothing(part, inputs, value):
                 return
             layout = read_layout(value.shape, images.shape[2:], channels=channels_of(part), **hints)
             if layout is not None and prod(layout.grid) > 1:
                 parametrised = next(part.parameters(), None) is not None
-                edge = get_gradient_edge(value)
-                visits.append(_Visit(path, calls[path], layout, edge, parametrised))
+                visit = _Visit(path, calls[path], layout, get_gradient_edge(value), parametrised)
+                # Reduced as it passes by: to keep all gradients would take much memory.
+                value.register_hook(visit.see)  # type: ignore[no-untyped-call]
+                visits.append(visit)
 
         return hook
 
-    handles = [part.register_forward_hook(watch(name)) for name, part in module.named_modules() if name]
+    def record(part: nn.Module, inputs: Any) -> None:
+        torch.set_grad_enabled(True)  # a frozen part of the model may have turned autograd off
+
+    handles = []
+    for name, part in module.named_modules():
+        if name and not isinstance(part, torch.jit.ScriptModule):
+            handles.append(part.register_forward_pre_hook(record))
+            handles.append(part.register_forward_hook(watch(name)))
     try:
         with torch.enable_grad():
             score = _top_score(module(pixels))
@@ -132,6 +158,14 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
         visit.calls = calls[visit.path]
     _measure(visits, score, pixels)
     return visits
+
+
+def _does_nothing(part: nn.Module, inputs: Any, output: Tensor) -> bool:
+    """Say whether a part without parameters gave back what it took: dropout, a pooling to the same grid."""
+    taken = next((t for t in tensors_in(inputs) if t.shape == output.shape), None)
+    if taken is None or taken is output or next(part.parameters(), None) is not None:
+        return False
+    return torch.equal(taken, output)
 
 
 def _top_score(outputs: Any) -> Tensor:
@@ -152,15 +186,13 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
     """Fill in each visit's support, whether it is on the trunk, and how many paths meet in it."""
     if not visits:
         return
-    gradients = torch.autograd.grad(score, [visit.edge for visit in visits], allow_unused=True)
-    shares = [
-        score.new_zeros(())
-        if gradient is None
-        else visit.layout.to_grid(gradient).ne(0).any(1).float().mean()
-        for visit, gradient in zip(visits, gradients, strict=True)
-    ]
+    # Half precision would lose a gradient spread over many positions; only where there is one counts here.
+    scale = torch.full_like(score, HALF_SCALE if pixels.dtype == torch.float16 else 1.0)
+    torch.autograd.grad(score, pixels, scale, allow_unused=True)
     paths = _paths_between(score, pixels)
-    for visit, share in zip(visits, torch.stack([s.float() for s in shares]).tolist(), strict=True):
+    none = score.new_zeros((), dtype=torch.float32)
+    shares = torch.stack([none if visit.reached is None else visit.reached for visit in visits])
+    for visit, share in zip(visits, shares.tolist(), strict=True):
         visit.support = share
         visit.trunk = paths.all_pass(visit.edge.node)
         visit.merged = (paths.to_image.get(visit.edge.node, 0), paths.from_score.get(visit.edge.node, 0))
@@ -287,8 +319,10 @@ def _pick(groups: list[_Group]) -> tuple[_Group, str]:
     """Return the deepest fit group, preferring parts with parameters, and say why."""
     fit = [group for group in groups if not _objection(group.best)]
     if fit:
-        parametrised = [group for group in fit if group.parametrised]
-        return (parametrised or fit)[0], "the deepest layer that all evidence passes through"
+        learned = next((group for group in fit if group.parametrised), fit[0])
+        # An activation function after it belongs to it; a pooling to a coarser grid doesn't.
+        same_grid = (group for group in fit if group.best.layout.grid == learned.best.layout.grid)
+        return next(same_grid), "the deepest layer that all evidence passes through"
     trunk = [group for group in groups if group.best.trunk]
     supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
     for group in trunk:

@@ -44,7 +44,7 @@ def explaining(model: nn.Module) -> Iterator[nn.Module]:
         parts = list(module.modules())  # walked once: on a small model a walk is a percent of a forward
         stack.enter_context(_inference_mode_off())
         stack.enter_context(_eval_mode(parts))
-        stack.enter_context(_same_random_state())
+        stack.enter_context(same_random_state())
         stack.enter_context(_uncached_autocast())
         stack.enter_context(_eager(parts))
         yield module
@@ -77,7 +77,8 @@ def _eval_mode(parts: Sequence[nn.Module]) -> Iterator[None]:
 
 
 @contextmanager
-def _same_random_state() -> Iterator[None]:
+def same_random_state() -> Iterator[None]:
+    """Put back the state of torch's random number generators at the end."""
     initialised = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]  # asking starts no device
     devices = range(torch.cuda.device_count()) if initialised else ()
     with torch.random.fork_rng(devices=devices):
@@ -95,15 +96,34 @@ def _uncached_autocast() -> Iterator[None]:
         torch.set_autocast_cache_enabled(enabled)
 
 
+_eager_sessions = 0
+_stance = ExitStack()
+
+
 @contextmanager
 def _eager(parts: Sequence[nn.Module]) -> Iterator[None]:
-    """Run compiled parts eagerly: a compiled graph passes by hooks that were added after it was built."""
-    compiled = any(part._compiled_call_impl is not None or "_orig_mod" in part._modules for part in parts)
-    if not compiled:
+    """Run compiled parts eagerly: a compiled graph passes by hooks that were added after it was built.
+
+    The stance is the process's, not the thread's: the first session sets it and the last one takes it back.
+    """
+    if not any(part._compiled_call_impl is not None or "_orig_mod" in part._modules for part in parts):
         yield
         return
-    with torch.compiler.set_stance("force_eager"):
+    _count_eager(1)
+    try:
         yield
+    finally:
+        _count_eager(-1)
+
+
+def _count_eager(step: int) -> None:
+    global _eager_sessions
+    with _locks_guard:
+        _eager_sessions += step
+        if step == 1 and _eager_sessions == 1:
+            _stance.enter_context(torch.compiler.set_stance("force_eager"))
+        elif not _eager_sessions:
+            _stance.close()
 
 
 def plain(images: Tensor) -> Tensor:
@@ -112,8 +132,8 @@ def plain(images: Tensor) -> Tensor:
 
 
 def check_parameters(module: nn.Module) -> None:
-    """Raise EngineError for weights that autograd cannot work with."""
-    if any(parameter.is_inference() for parameter in module.parameters()):
+    """Raise EngineError for weights or buffers that autograd cannot work with."""
+    if any(tensor.is_inference() for tensor in (*module.parameters(), *module.buffers())):
         raise EngineError(
             "the model's weights were made inside torch.inference_mode(), where autograd can't use them; "
             "build and load the model outside of it (running it inside is fine)"

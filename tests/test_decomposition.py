@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from whycam.concepts import concepts
+from whycam.decomposition import concepts
 from whycam.errors import UsageError
 
 

@@ -1,0 +1,116 @@
+"""``whycam explain``: where did the model look for this class?"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from whycam.cli.answer import DONE, SOME_FAILED, Answer
+from whycam.cli.options import (
+    OPACITIES,
+    SMOOTHINGS,
+    ClassesOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    MeanOption,
+    ModelArgument,
+    ModelChoice,
+    NumClassesOption,
+    SizeOption,
+    StdOption,
+    WeightsOption,
+    parse_opacity,
+    parse_smoothing,
+)
+from whycam.cli.running import places, plural, run_data, run_with_bar
+
+if TYPE_CHECKING:
+    from whycam.runs import RunSummary
+
+_SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
+_METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
+_TARGET_HELP = "top, INDEX, NAME, rank:K, A-B (why A rather than B), or prob:A."
+_LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
+_BATCH_HELP = "Images that go through the model together."
+
+
+def explain(
+    model: ModelArgument,
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCES_HELP)],
+    method: Annotated[
+        list[str] | None, typer.Option("--method", "-m", metavar="NAME", help=_METHOD_HELP)
+    ] = None,
+    target: Annotated[str, typer.Option("--target", metavar="TARGET", help=_TARGET_HELP)] = "top",
+    layer: Annotated[list[str] | None, typer.Option("--layer", metavar="PATH", help=_LAYER_HELP)] = None,
+    smoothing: Annotated[
+        str | None,
+        typer.Option("--smoothing", metavar="|".join(SMOOTHINGS), help="Average, or reduce channels."),
+    ] = None,
+    weights: WeightsOption = None,
+    download: DownloadOption = False,
+    classes: ClassesOption = None,
+    num_classes: NumClassesOption = None,
+    size: SizeOption = None,
+    mean: MeanOption = None,
+    std: StdOption = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to write.")] = Path("run"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help=_BATCH_HELP)] = 16,
+    device: DeviceOption = "auto",
+    colormap: Annotated[
+        str, typer.Option("--colormap", metavar="NAME", help="Such as inferno, viridis or jet.")
+    ] = "inferno",
+    opacity: Annotated[
+        str, typer.Option("--opacity", metavar="|".join(OPACITIES), help="Of the colours on the picture.")
+    ] = OPACITIES[0],
+    max_pixels: Annotated[
+        int, typer.Option("--max-pixels", metavar="N", min=1, help="Larger pictures are refused unopened.")
+    ] = 100_000_000,
+    json: JsonOption = False,
+) -> Answer:
+    """Show where the model looks in each image.
+
+    Exits with 0 when all is done, 1 when some images failed, 2 when nothing could run.
+    """
+    from whycam.cli.target_text import parse_target
+    from whycam.methods import find_method
+    from whycam.runs import Existing, PictureStyle, RunRequest, check_places
+
+    style = PictureStyle(colormap=colormap, opacity=parse_opacity(opacity))
+    smooth = parse_smoothing(smoothing)
+    existing: Existing = "resume" if resume else "refuse"
+    check_places(sources, out, existing)
+    methods = tuple(find_method(name).name for name in method or ["gradcam"])
+    loaded = ModelChoice(model, weights, download, classes, num_classes, size, mean, std, device).load()
+    request = RunRequest(
+        model=loaded,
+        sources=tuple(sources),
+        folder=out,
+        methods=methods,
+        target=parse_target(target, loaded.class_names),
+        layers=tuple(layer or ()),
+        smoothing=smooth,
+        batch_size=batch_size,
+        max_pixels=max_pixels,
+        style=style,
+        command=("whycam", *sys.argv[1:]),
+        existing=existing,
+    )
+    summary = run_with_bar(request, quiet=json)
+    return Answer(_lines(summary), run_data(summary, request), SOME_FAILED if summary.failed else DONE)
+
+
+def _lines(summary: "RunSummary") -> list[str]:
+    reused = f"; {summary.reused} of {summary.images} were finished before" if summary.reused else ""
+    lines = [
+        f"{plural(summary.done, 'image')} explained{reused}",
+        f"  methods   {', '.join(summary.methods)}",
+        f"  target    {summary.target}",
+        f"  layer     {' + '.join(summary.layer.paths)}: {summary.layer.reason}",
+        *places(summary.folder, summary.sheet),
+    ]
+    if summary.failed:
+        lines.append(f"{summary.failed} of {plural(summary.images, 'image')} failed")
+    return lines

@@ -1,0 +1,149 @@
+"""Options that several verbs share, and how their text becomes values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
+
+import typer
+
+from whycam.cli.console import tell
+from whycam.errors import UsageError
+
+if TYPE_CHECKING:
+    from whycam.methods import Smoothing
+    from whycam.models import LoadedModel
+    from whycam.render import Opacity
+
+Value = TypeVar("Value")
+
+_MODEL_HELP = "timm:NAME, torchvision:NAME, path/to/file.py:factory, package.module:factory, or demo."
+
+ModelArgument: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)]
+WeightsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option("--weights", metavar="FILE", help="Weights: safetensors, or a checkpoint of tensors."),
+]
+DownloadOption: TypeAlias = Annotated[
+    bool, typer.Option("--download", help="Get the published weights from the network.")
+]
+ClassesOption: TypeAlias = Annotated[
+    Path | None, typer.Option("--classes", metavar="FILE", help="Class names: one a line, or JSON.")
+]
+NumClassesOption: TypeAlias = Annotated[
+    int | None,
+    typer.Option("--num-classes", metavar="N", help="Number of classes, where nothing else says it."),
+]
+SizeOption: TypeAlias = Annotated[
+    str | None, typer.Option("--size", metavar="H,W", help="Input size in pixels.")
+]
+MeanOption: TypeAlias = Annotated[
+    str | None, typer.Option("--mean", metavar="A,B,C", help="Mean of the channels, on the scale of 0 to 1.")
+]
+StdOption: TypeAlias = Annotated[
+    str | None, typer.Option("--std", metavar="A,B,C", help="Standard deviation of the channels.")
+]
+DeviceOption: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one."
+    ),
+]
+JsonOption: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")
+]
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """What the command line says of the model."""
+
+    reference: str
+    weights: Path | None = None
+    download: bool = False
+    classes: Path | None = None
+    num_classes: int | None = None
+    size: str | None = None
+    mean: str | None = None
+    std: str | None = None
+    device: str = "auto"
+
+    def load(self) -> "LoadedModel":
+        """Load the model, and say on stderr what its weights are where that is in doubt.
+
+        Raises UsageError, ModelError or WeightsError.
+        """
+        numbers: dict[str, Any] = {
+            "size": None if self.size is None else parse_size(self.size),
+            "mean": None if self.mean is None else parse_numbers("--mean", self.mean),
+            "std": None if self.std is None else parse_numbers("--std", self.std),
+        }
+        from whycam.models import load
+
+        model = load(
+            self.reference,
+            weights=self.weights,
+            download=self.download,
+            classes=self.classes,
+            num_classes=self.num_classes,
+            device=_device(self.device),
+            **numbers,
+        )
+        kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
+        if kind:
+            tell(kind, f"{model.reference} has {model.provenance.describe()}")
+        return model
+
+
+def _device(name: str) -> str:
+    if name != "auto":
+        return name
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Read ``H,W``, ``HxW`` or one number for a square. Raises UsageError."""
+    parts = text.lower().replace("x", ",").split(",")
+    if len(parts) > 2 or not all(part.strip().isdecimal() and int(part) > 0 for part in parts):
+        raise UsageError(f"--size is {text!r}; expected height,width in pixels, such as 224,224")
+    numbers = [int(part) for part in parts]
+    return numbers[0], numbers[-1]
+
+
+def parse_numbers(option: str, text: str) -> tuple[float, ...]:
+    """Read numbers with commas between them. Raises UsageError that names the option."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"{option} is {text!r}; expected numbers such as 0.485,0.456,0.406") from error
+
+
+def choose(option: str, text: str, choices: Mapping[str, Value]) -> Value:
+    """Return what a word stands for. Raises UsageError that lists the words."""
+    if text not in choices:
+        raise UsageError(f"{option} is {text!r}; expected one of {', '.join(choices)}")
+    return choices[text]
+
+
+SMOOTHINGS: Sequence[str] = ("flip", "noise", "scale", "first-component")
+OPACITIES: Sequence[str] = ("magnitude", "constant")
+
+
+def parse_smoothing(text: str | None) -> "Smoothing | None":
+    """Return the smoothing of that name with its own defaults. Raises UsageError."""
+    from whycam.methods import FirstComponent, FlipAverage, NoiseAverage, ScaleAverage
+
+    if text is None:
+        return None
+    values: list[Smoothing] = [FlipAverage(), NoiseAverage(), ScaleAverage(), FirstComponent()]
+    return choose("--smoothing", text, dict(zip(SMOOTHINGS, values, strict=True)))
+
+
+def parse_opacity(text: str) -> "Opacity":
+    """Return the opacity of that name with its own defaults. Raises UsageError."""
+    from whycam.render import ConstantOpacity, MagnitudeOpacity
+
+    values: list[Opacity] = [MagnitudeOpacity(), ConstantOpacity()]
+    return choose("--opacity", text, dict(zip(OPACITIES, values, strict=True)))

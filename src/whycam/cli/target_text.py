@@ -1,0 +1,98 @@
+"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from whycam.errors import TargetError
+from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
+
+FORMS = "top, a class's index or name, rank:2, A-B (why A rather than B), or prob:A"
+
+
+def parse_target(text: str, class_names: Sequence[str] | None) -> Target:
+    """Read a target.
+
+    A name counts without regard to case, and so does one of several with commas between them, as
+    ImageNet's classes have. ``index:`` and ``name:`` say which is meant where a name is a number, or holds
+    what stands for something else. Raises TargetError where nothing or more than one thing is meant.
+    """
+    names = tuple(class_names or ())
+    kind, colon, rest = text.strip().partition(":")
+    if colon and kind == "prob":
+        return Probability(_class_target(rest, names))
+    found = _single(text.strip(), names)
+    if found is not None:
+        return found
+    contrasts = _contrasts(text.strip(), names)
+    if len(contrasts) > 1:
+        raise TargetError(
+            f"target {text!r} can be cut into two classes in {len(contrasts)} ways; give indices, such as 3-5"
+        )
+    if not contrasts:
+        raise TargetError(_unknown(text, names))
+    return contrasts[0]
+
+
+def _class_target(text: str, names: Sequence[str]) -> Target:
+    found = _single(text.strip(), names)
+    if found is None:
+        raise TargetError(_unknown(text, names))
+    return found
+
+
+def _single(text: str, names: Sequence[str]) -> Target | None:
+    """Return the target of one class, or None where the text is none."""
+    kind, colon, rest = text.partition(":")
+    if text == "top":
+        return TopClass()
+    if colon and kind in ("rank", "index"):
+        if not rest.isdecimal():
+            raise TargetError(f"target {text!r} has no whole number behind {kind}:; write {kind}:2")
+        return Rank(int(rest)) if kind == "rank" else ClassIndex(int(rest))
+    if colon and kind == "name":
+        index = _index_of(rest, names)
+        if index is None:
+            raise TargetError(_unknown(rest, names))
+        return ClassIndex(index)
+    index = _index_of(text, names)
+    if text.isdecimal():
+        if index not in (None, int(text)):
+            raise TargetError(
+                f"target {text!r} is an index, and the name of class {index}; "
+                f"write index:{text} or name:{text}"
+            )
+        return ClassIndex(int(text))
+    return None if index is None else ClassIndex(index)
+
+
+def _index_of(text: str, names: Sequence[str]) -> int | None:
+    wanted = text.strip().casefold()
+    if not wanted:
+        return None
+    whole = [index for index, name in enumerate(names) if name.casefold() == wanted]
+    part = [
+        index
+        for index, name in enumerate(names)
+        if wanted in (piece.strip().casefold() for piece in name.split(","))
+    ]
+    found = whole or part
+    if len(found) > 1:
+        raise TargetError(
+            f"{text!r} is the name of classes {', '.join(map(str, found[:5]))}; give the index that is meant"
+        )
+    return found[0] if found else None
+
+
+def _contrasts(text: str, names: Sequence[str]) -> list[Contrast]:
+    """Return every way to cut the text at a hyphen into two targets; names may hold hyphens themselves."""
+    cuts = [place for place, character in enumerate(text) if character == "-"]
+    sides = [(_single(text[:cut].strip(), names), _single(text[cut + 1 :].strip(), names)) for cut in cuts]
+    return [Contrast(of, against) for of, against in sides if of is not None and against is not None]
+
+
+def _unknown(text: str, names: Sequence[str]) -> str:
+    if not names:
+        return f"target {text!r} is none of {FORMS}; names of classes need --classes FILE"
+    near = get_close_matches(text, names, n=3)
+    hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"expected {FORMS}"
+    return f"target {text!r} is no class of this model; {hint}"

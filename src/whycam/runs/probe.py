@@ -1,0 +1,84 @@
+"""Before anything is written: one image through everything that was asked for."""
+
+from collections.abc import Iterable
+from itertools import islice
+
+import torch
+
+from whycam.engine import choose_layer
+from whycam.errors import EngineError, WhycamError
+from whycam.explainer import explain_methods
+from whycam.models import LoadedModel
+from whycam.models.messages import one_line
+from whycam.models.source import fixed_seed
+from whycam.runs.reading import Planned, Seen, reader
+from whycam.runs.request import RunRequest
+from whycam.store import LayerRecord
+from whycam.types import Images
+
+SEED = 0
+_MOST_TRIED = 32
+
+
+def stand_in_image(model: LoadedModel) -> Images:
+    """Return noise [1, C, H, W] of the size that the model takes, always the same: for no image at hand."""
+    shape = (1, model.preprocessing.channels, *model.preprocessing.size)
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
+    return as_input(model, noise)
+
+
+def as_input(model: LoadedModel, views: torch.Tensor) -> Images:
+    """Bring preprocessed views to the model's device and number type."""
+    floating = (p.dtype for p in model.module.parameters() if p.is_floating_point())
+    return views.to(model.device, next(floating, torch.float32))
+
+
+def first_image(request: RunRequest, plan: Iterable[Planned]) -> Images:
+    """Return the first picture of the plan that can be read, preprocessed [1, C, H, W].
+
+    A stand-in where the first few cannot: that is each image's own error, not the run's.
+    """
+    read = reader(request.model.preprocessing, request.max_pixels)
+    for planned in islice(plan, _MOST_TRIED):
+        seen = read(planned)
+        if isinstance(seen, Seen):
+            return as_input(request.model, seen.view.unsqueeze(0))
+    return stand_in_image(request.model)
+
+
+def settle_layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
+    """Settle which layer is explained, and prove on one image that the run can be done.
+
+    ``earlier`` is the layer of the run that is resumed. Raises LayerError, TargetError, MethodError or
+    EngineError for what would fail on every image.
+    """
+    try:
+        layer = _layer(request, image, earlier)
+        with fixed_seed():
+            explain_methods(
+                request.model.module,
+                image,
+                request.methods,
+                target=request.target,
+                layer=layer.paths,
+                smoothing=request.smoothing,
+            )
+    except WhycamError:
+        raise
+    # the model's own code may raise anything, and on the first image it is the run's error
+    except Exception as error:
+        size = " x ".join(map(str, image.shape[2:]))
+        raise EngineError(
+            f"the model failed on its first image, {image.shape[1]} channel(s) of {size}: "
+            f"{type(error).__name__}: {one_line(error)}; check --size, --weights and the model's own code"
+        ) from error
+    return layer
+
+
+def _layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
+    if request.layers:
+        return LayerRecord(paths=request.layers, reason="given with --layer")
+    if earlier is not None:
+        return earlier
+    choice = choose_layer(request.model.module, image)
+    return LayerRecord(paths=(choice.path,), reason=choice.reason)

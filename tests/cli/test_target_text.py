@@ -1,0 +1,80 @@
+"""A target's text means one thing or is refused with what it could mean."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whycam.cli.target_text import parse_target
+from whycam.errors import TargetError
+from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
+
+NAMES = ("tench, Tinca tinca", "T-shirt", "crane", "bee", "crane", "black-and-tan", "black", "7")
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("top", TopClass()),
+        (" top ", TopClass()),
+        ("0", ClassIndex(0)),
+        ("281", ClassIndex(281)),
+        ("bee", ClassIndex(3)),
+        ("BEE", ClassIndex(3)),
+        ("tench", ClassIndex(0)),
+        ("tench, tinca tinca", ClassIndex(0)),
+        ("t-shirt", ClassIndex(1)),
+        ("black-and-tan", ClassIndex(5)),
+        ("index:7", ClassIndex(7)),
+        ("name:7", ClassIndex(7)),
+        ("name:bee", ClassIndex(3)),
+        ("rank:2", Rank(2)),
+        ("3-5", Contrast(ClassIndex(3), ClassIndex(5))),
+        ("bee-top", Contrast(ClassIndex(3), TopClass())),
+        ("top-rank:2", Contrast(TopClass(), Rank(2))),
+        ("t-shirt-bee", Contrast(ClassIndex(1), ClassIndex(3))),
+        ("bee - black-and-tan", Contrast(ClassIndex(3), ClassIndex(5))),
+        ("prob:top", Probability(TopClass())),
+        ("prob:bee", Probability(ClassIndex(3))),
+        ("prob:t-shirt", Probability(ClassIndex(1))),
+    ],
+)
+def test_a_text_means_a_target(text: str, meant: Target) -> None:
+    assert parse_target(text, NAMES) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "said"),
+    [
+        ("crane", NAMES, "classes 2, 4; give the index"),
+        ("beee", NAMES, "did you mean 'bee'"),
+        ("bee", None, "--classes"),
+        ("", NAMES, "no class of this model"),
+        ("-1", NAMES, "no class of this model"),
+        ("rank:first", NAMES, "rank:2"),
+        ("name:wasp", NAMES, "no class of this model"),
+        ("prob:3-5", NAMES, "no class of this model"),
+        ("7", ("7", "bee"), "index:7 or name:7"),
+        ("a-b-c", ("a", "b-c", "a-b", "c"), "in 2 ways; give indices"),
+    ],
+)
+def test_a_text_that_means_nothing_or_two_things_is_refused(
+    text: str, names: tuple[str, ...] | None, said: str
+) -> None:
+    with pytest.raises(TargetError, match=said) as caught:
+        parse_target(text, names)
+    assert "\n" not in str(caught.value)
+
+
+@given(st.lists(st.text(alphabet="abcXYZ -", min_size=1, max_size=6), min_size=1, max_size=6), st.data())
+def test_a_name_given_with_its_prefix_is_that_class_or_ambiguous(
+    names: list[str], data: st.DataObject
+) -> None:
+    index = data.draw(st.integers(0, len(names) - 1))
+    same = [at for at, name in enumerate(names) if name.casefold() == names[index].strip().casefold()]
+    try:
+        found = parse_target(f"name:{names[index]}", names)
+    except TargetError:
+        assert len(same) != 1
+    else:
+        assert isinstance(found, ClassIndex)
+        assert names[found.index].strip().casefold() == names[index].strip().casefold()

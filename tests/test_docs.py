@@ -1,0 +1,87 @@
+"""What the docs tell a reader to type works as it stands, and both READMEs tell the same."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from whycam.demo import demo_images
+from whycam.methods import METHODS
+
+ROOT = Path(__file__).parents[1]
+READMES = [ROOT / "README.md", ROOT / "README.zh-CN.md"]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+
+
+def commands(page: Path) -> list[str]:
+    return [line for block in blocks(page, "sh") for line in block.splitlines() if line.startswith("whycam ")]
+
+
+def without_comments(block: str) -> str:
+    return re.sub(r"\s*#.*", "", block)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A folder with the photograph that the docs speak of, of a size that fits no model."""
+    Image.open(demo_images()[0]).convert("RGB").resize((301, 223)).save(tmp_path / "photo.jpg")
+    return tmp_path
+
+
+def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONWARNINGS": "error", "OMP_NUM_THREADS": "2"}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("command", commands(ROOT / "README.md"))
+def test_a_command_of_the_readme_works(command: str, desk: Path) -> None:
+    done = run(["-m", "whycam", *shlex.split(command, comments=True)[1:]], desk)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readmes_python_works(desk: Path) -> None:
+    (code,) = blocks(ROOT / "README.md", "python")
+    done = run(["-c", code], desk)
+    assert done.returncode == 0, done.stderr
+    assert "deepest layer" in done.stdout
+    assert (desk / "overlay.png").stat().st_size > 0
+
+
+def test_the_run_folder_page_works(desk: Path) -> None:
+    assert run(["-m", "whycam", "explain", "demo", "photo.jpg", "--out", "run"], desk).returncode == 0
+    (code,) = blocks(ROOT / "docs" / "run-folder.md", "python")
+    done = run(["-c", code], desk)
+    assert "photo.jpg gradcam (12, 12)" in done.stdout, done.stderr
+
+
+def test_both_readmes_give_the_same_commands_and_code() -> None:
+    english, chinese = READMES
+    assert commands(english) == commands(chinese)
+    pairs = zip(blocks(english, "python"), blocks(chinese, "python"), strict=True)
+    assert all(without_comments(one) == without_comments(other) for one, other in pairs)
+    links = [sorted(re.findall(r"\]\((?!README)([^)]+)\)", page.read_text("utf-8"))) for page in READMES]
+    assert links[0] == links[1]
+
+
+@pytest.mark.parametrize("page", [*READMES, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"])
+def test_every_link_leads_to_a_file(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", [*READMES, ROOT / "docs" / "methods.md"])
+def test_every_method_is_in_the_table(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert [name for name in METHODS if f"`{name}`" not in text] == []

@@ -1,0 +1,42 @@
+"""A usable layer on timm's families: some here, all of them by ``make sweep``."""
+
+import re
+from pathlib import Path
+
+import pytest
+import timm
+from benchmarks.timm_sweep import examine, families
+
+# Small and unlike one another: a plain CNN, channels last, class tokens, two streams, class attention after
+# the patches, token mixing, a mixture of both, several branches, dense connections, and wide kernels.
+HERE = (
+    "mobilenetv3",
+    "swin_transformer",
+    "deit",
+    "crossvit",
+    "cait",
+    "mlp_mixer",
+    "maxxvit",
+    "hrnet",
+    "densenet",
+    "convnext",
+    "pit",
+    "volo",
+)
+TABLE = Path(__file__).parents[1] / "docs" / "timm-layers.md"
+
+
+@pytest.mark.parametrize("family", HERE)
+@pytest.mark.filterwarnings("ignore")
+def test_layer_exists_fits_and_keeps_its_positions_in_order(family: str) -> None:
+    found = examine(family, dict(families())[family])
+    assert found.trouble == ""
+
+
+def test_the_list_names_every_family_that_timm_has() -> None:
+    assert {family for family, _ in families()} == set(timm.list_modules())
+
+
+def test_the_committed_table_leaves_no_family_out() -> None:
+    rows = re.findall(r"^\| (\w+) \| (\S+) \|", TABLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert [row for row in rows if row[0] != "family"] == list(families())
