@@ -111,14 +111,16 @@ def examine(family: str, name: str) -> Finding:
 
 
 def shallower_in_order(model: nn.Module, image: Tensor, choice: LayerChoice) -> str:
-    """Return the deepest layer with the chosen one's layout in which all four corners are in place.
+    """Return a shallower layer of the chosen one's layout in which all four corners are in place.
 
     Where every position of a deep layer depends on the whole image (attention, token mixing, wide kernels),
-    a corner's change may end up anywhere; the order of positions then shows before that mixing.
+    a corner's change may end up anywhere; the order of positions then shows before that mixing. Of up to 12
+    layers, spread over the depth, the deepest such one is returned.
     """
     alike = [c.path for c in choice.candidates if c.layout == choice.layout and c.path != choice.path]
-    for start in range(0, len(alike), 6):  # all at once would take much memory
-        counts = corners_in_place(model, image, alike[start : start + 6])
+    spread = alike[:: max(1, len(alike) // 12)]
+    for start in range(0, len(spread), 4):  # all at once would take much memory
+        counts = corners_in_place(model, image, spread[start : start + 4])
         for path, count in counts.items():
             if count == 4:
                 return path
@@ -223,9 +225,9 @@ smallest variant of each family. `make sweep` makes this page again.
 {usable} of {len(findings)} families pass every check: a layer is found, its grid fits the input, the maps of
 {", ".join(METHODS)} are finite and not constant, and the positions are in order. For the order, the same
 patch is added to each corner of the image in turn: each corner of the layer must be moved most by the change
-in the same corner of the image ("corners"). This holds at the chosen layer itself in {at_once} families; in
-the others every position depends on the whole image by then, and it is shown at the deepest layer of the
-same layout where it still holds ("order seen at").
+in the same corner of the image ("corners"). This holds at the chosen layer itself in {at_once} families. In
+the others a change has spread over the image by then; there it is shown at a shallower layer of the same
+layout ("order seen at").
 
 "Support" is the share of the grid's positions that the top score's gradient reaches.
 

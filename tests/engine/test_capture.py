@@ -413,6 +413,44 @@ def test_a_backbone_that_turns_autograd_off_is_explained_all_the_same(paths):
             torch.testing.assert_close(gradients, expected_gradients, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("target", [second_class, lambda outputs: outputs.sum(1), None])
+def test_a_frozen_backbone_whose_features_are_returned_too(target):
+    """What is returned from inside is recorded at once, the class scores are not."""
+
+    class Returning(FrozenBackbone):
+        def forward(self, images):
+            with self.around():
+                features = self.backbone.blocks(self.backbone.stem(images))
+            late = self.late(self.neck(features).sigmoid())
+            pooled = torch.cat([features.sigmoid().mean((2, 3)), late.sigmoid().mean((2, 3))], 1)
+            return {"logits": self.head(pooled), "features": features}
+
+    model, reference = (settle(Returning(around)).double() for around in (torch.no_grad, nullcontext))
+    images = pictures(dtype=torch.float64)
+    of_logits = None if target is None else lambda outputs: target(outputs["logits"])
+    options = {"layer": "backbone.stem", "method": "hirescam", "target": of_logits}
+    found, expected = explain(model, images, **options), explain(reference, images, **options)
+    torch.testing.assert_close(found.maps, expected.maps, rtol=1e-10, atol=1e-14)
+
+
+def test_a_score_of_features_and_classes_of_a_frozen_backbone_misses_neither():
+    class Returning(FrozenBackbone):
+        def forward(self, images):
+            with self.around():
+                features = self.backbone.blocks(self.backbone.stem(images))
+            return {"logits": self.late(features).sigmoid().mean((2, 3)), "features": features}
+
+    model, reference = (settle(Returning(around)).double() for around in (torch.no_grad, nullcontext))
+    images = pictures(dtype=torch.float64)
+
+    def both(outputs):
+        return outputs["logits"][:, 0] + outputs["features"].square().mean((1, 2, 3))
+
+    options = {"layer": "backbone.stem", "method": "hirescam", "target": both}
+    found, expected = explain(model, images, **options), explain(reference, images, **options)
+    torch.testing.assert_close(found.maps, expected.maps, rtol=1e-10, atol=1e-14)
+
+
 def test_a_forward_that_is_wholly_without_autograd_is_explained_all_the_same():
     class Decorated(Plain):
         @torch.no_grad()

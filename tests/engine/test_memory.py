@@ -102,20 +102,49 @@ def test_a_captures_graph_dies_with_it(no_collector):
         assert [reference() for reference in references] == [None] * 5
 
 
-def test_a_traced_graph_dies_with_the_choice(no_collector):
-    kept = []
+class GraphNode(torch.autograd.Function):
+    """Does nothing; its context lives as long as the graph that it is in."""
 
-    class Spying(nn.Module):
-        def forward(self, x):
-            x = x * 1
-            kept.append(weakref.ref(x))
-            return x
+    alive: list = []  # noqa: RUF012
 
+    @staticmethod
+    def forward(context, x):
+        GraphNode.alive.append(weakref.ref(context))
+        return x * 1
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient
+
+
+class Passing(nn.Module):
+    def forward(self, x):
+        return GraphNode.apply(x)
+
+
+def test_no_graph_outlives_a_choice_or_an_explanation(no_collector):
     model = settle(Residual())
-    model.blocks.append(Spying())
-    choice = choose_layer(model, pictures())
-    assert choice.path
-    assert kept[0]() is None
+    model.blocks.append(Passing())
+    for way in (choose_layer, explain, lambda m, x: explain(m, x, layer=["stem", "blocks.1"])):
+        GraphNode.alive.clear()
+        result = way(model, pictures())
+        assert GraphNode.alive
+        assert [node() for node in GraphNode.alive] == [None] * len(GraphNode.alive)
+        del result
+
+
+@pytest.mark.parametrize("build", [Plain, Residual, lambda: Transformer((3, 3))])
+def test_weights_die_with_their_model(build, no_collector):
+    for way in (
+        choose_layer,
+        explain,
+        lambda m, x: explain(m, x, layer=explain(m, x).layer, method="layercam"),
+    ):
+        model = settle(build())
+        weights = [weakref.ref(value) for value in model.parameters()]
+        way(model, pictures())
+        del model
+        assert [weight() for weight in weights] == [None] * len(weights)
 
 
 def test_a_model_is_not_kept_alive_by_what_is_remembered_of_it(no_collector):

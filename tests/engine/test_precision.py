@@ -92,9 +92,13 @@ def test_tiny_gradients_are_not_flushed_in_float16(weight):
 def test_tiny_gradients_do_not_hide_a_layer_from_the_choice_in_float16():
     images = pictures(1, size=(64, 64), dtype=torch.float16)
     expected = choose_layer(Spread(2e-5).float(), images.float())
+    assert expected.candidates[0].support == 1.0
     found = choose_layer(Spread(2e-5).half(), images)
-    assert found.path == expected.path
-    assert found.candidates[0].support == expected.candidates[0].support == 1.0
+    with torch.autocast("cpu", torch.float16):
+        under_autocast = choose_layer(Spread(2e-5), images.float())
+    for choice in (found, under_autocast):
+        assert choice.path == expected.path
+        assert choice.candidates[0].support == 1.0
 
 
 def test_large_gradients_do_not_overflow_in_float16():

@@ -21,6 +21,7 @@ from whycam import (
     EngineError,
     FlipAverage,
     NoiseAverage,
+    ScaleAverage,
     WhycamError,
     choose_layer,
     explain,
@@ -140,14 +141,18 @@ def test_the_images_are_not_rewritten():
         assert torch.equal(images, pictures())
 
 
-@pytest.mark.parametrize("layer", [None, "last"])
-def test_a_model_that_normalises_its_input_in_place(layer):
+@pytest.mark.parametrize(
+    "options",
+    [{"layer": "last"}, {"layer": None}, {"layer": "last", "smoothing": ScaleAverage((1.0, 1.0))},
+     {"layer": "last", "method": "cam"}],
+)  # fmt: skip
+def test_a_model_that_normalises_its_input_in_place_sees_the_images_in_every_forward(options):
     class Normalising(Plain):
         def forward(self, images):
             return super().forward(images.sub_(0.5).div_(2))
 
-    expected = explain(settle(Plain()), (pictures() - 0.5) / 2, layer=layer)
-    found = explain(settle(Normalising()), pictures(), layer=layer)
+    expected = explain(settle(Plain()), (pictures() - 0.5) / 2, **{**options, "smoothing": None})
+    found = explain(settle(Normalising()), pictures(), **options)
     torch.testing.assert_close(found.maps, expected.maps)
 
 
