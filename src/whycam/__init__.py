@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from whycam.decomposition import Concepts, concepts
-    from whycam.engine import LayerChoice, choose_layer
+    from whycam.engine import LayerChoice
     from whycam.errors import (
         EngineError,
         ImageError,
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         WeightsError,
         WhycamError,
     )
-    from whycam.explainer import explain, explain_methods, explain_targets
+    from whycam.explainer import choose_layer, explain, explain_methods, explain_targets
     from whycam.explanation import Explanation
     from whycam.methods import METHODS, FirstComponent, FlipAverage, Method, NoiseAverage, ScaleAverage
     from whycam.models import LoadedModel, Preprocessing, Provenance, load
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 _HOMES = {
     "whycam.models": ("LoadedModel", "Preprocessing", "Provenance", "load"),
     "whycam.decomposition": ("Concepts", "concepts"),
-    "whycam.explainer": ("explain", "explain_methods", "explain_targets"),
+    "whycam.explainer": ("choose_layer", "explain", "explain_methods", "explain_targets"),
     "whycam.explanation": ("Explanation",),
-    "whycam.engine": ("LayerChoice", "choose_layer"),
+    "whycam.engine": ("LayerChoice",),
     "whycam.methods": ("METHODS", "FirstComponent", "FlipAverage", "Method", "NoiseAverage", "ScaleAverage"),
     "whycam.targets": ("ClassIndex", "Contrast", "Probability", "Rank", "TopClass"),
     "whycam.store": ("read_run",),

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from whycam.engine import Address, Capture, LayerChoice, address_of, capture, explaining, find_layer
 from whycam.engine.capture import detached, joined
 from whycam.engine.head import class_weights
+from whycam.engine.layers import choose_layer as choose_layer_of
 from whycam.errors import LayerError, MethodError, UsageError
-from whycam.explanation import Explanation
+from whycam.explanation import Explanation, Origin
 from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method, fuse
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
@@ -69,6 +70,26 @@ class Preparing(Protocol):
 
     def prepare(self, sources: Any) -> Prepared:
         """Read and preprocess pictures given as paths or PIL images."""
+        ...
+
+
+@runtime_checkable
+class Documented(Protocol):
+    """A model that knows where it comes from; without this a run folder says that it is not known."""
+
+    @property
+    def reference(self) -> str:
+        """What the model was loaded by."""
+        ...
+
+    @property
+    def provenance(self) -> Any:
+        """Where the weights come from: ``describe()`` in words, ``sha256`` of their file or None."""
+        ...
+
+    @property
+    def preprocessing(self) -> Any:
+        """How pictures become images; ``to_dict()`` gives plain values."""
         ...
 
 
@@ -139,18 +160,43 @@ def _explain_all(
     for method in known:
         _check_smoothing(method, smoothing)
     if isinstance(model, nn.Module):
-        return _in_batches(model, checked_images(images), known, targets, layer, smoothing, batch_size)
-    prepared = model.prepare(images)
-    rows = _in_batches(
-        model.module, checked_images(prepared.images), known, targets, layer, smoothing, batch_size
-    )
-    context: dict[str, Any] = {
+        module, pixels, context = model, checked_images(images), {}
+    elif isinstance(model, Preparing):
+        prepared = model.prepare(images)
+        module, pixels, context = model.module, checked_images(prepared.images), _context(model, prepared)
+    else:
+        raise UsageError(
+            f"the model is a {type(model).__name__}; give an nn.Module, or what whycam.load(...) returns"
+        )
+    rows, reason = _in_batches(module, pixels, known, targets, layer, smoothing, batch_size)
+    context |= {"reason": reason, "smoothing": smoothing}
+    return [[replace(explanation, **context) for explanation in row] for row in rows]
+
+
+def _context(model: Preparing, prepared: Prepared) -> dict[str, Any]:
+    origin = Origin()
+    if isinstance(model, Documented):
+        weights = model.provenance
+        settings = model.preprocessing.to_dict()
+        origin = Origin(model.reference, weights.describe(), weights.sha256, settings)
+    return {
         "pictures": tuple(prepared.pictures),
         "geometries": tuple(prepared.geometries),
         "names": tuple(prepared.names),
         "class_names": None if model.class_names is None else tuple(model.class_names),
+        "origin": origin,
     }
-    return [[replace(explanation, **context) for explanation in row] for row in rows]
+
+
+def choose_layer(model: nn.Module | Preparing, images: Any) -> LayerChoice:
+    """Choose the layer to explain, by tracing one forward of the first image.
+
+    ``model`` and ``images`` as for ``explain``. The answer carries its reason and the other candidates; it
+    is remembered by architecture and input size. Raises LayerError where no layer is fit.
+    """
+    if isinstance(model, nn.Module):
+        return choose_layer_of(model, checked_images(images))
+    return choose_layer_of(model.module, checked_images(model.prepare(images).images))
 
 
 def checked_images(images: Any) -> Images:
@@ -192,34 +238,38 @@ def _in_batches(
     layer: Layers,
     smoothing: Smoothing | None,
     batch_size: int | None,
-) -> list[list[Explanation]]:
+) -> tuple[list[list[Explanation]], str]:
+    """Return explanations as [target][method], and why the layer was taken."""
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; expected at least 1")
     step = batch_size or len(images)
     whole = [as_target(target, len(images)) for target in targets]
     with explaining(module) as live:
-        layers = _addresses(live, images, layer)
+        layers, reason = _addresses(live, images, layer)
         parts = []
         for start in range(0, len(images), step):
             batch = images[start : start + step]
             some = [target.part(start, start + len(batch)) for target in whole]
             parts.append(_explain_batch(live, batch, layers, methods, some, smoothing))
     if len(parts) == 1:
-        return parts[0]
-    return [
+        return parts[0], reason
+    rows = [
         [_joined([part[t][m] for part in parts], images) for m in range(len(methods))]
         for t in range(len(targets))
     ]
+    return rows, reason
 
 
-def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[Address, ...]:
+def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[tuple[Address, ...], str]:
+    """Return the layers' addresses, each once, and why they were taken."""
+    several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer or [])
     if layer is None:
-        return (address_of(module, find_layer(module, images).path),)
-    several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer)
+        several = [find_layer(module, images)]
     if not several:
         raise LayerError("no layers; give one, several, or None for the one chosen by tracing")
-    paths = [one.path if isinstance(one, LayerChoice) else one for one in several]
-    return tuple(address_of(module, path) for path in paths)
+    addresses = [address_of(module, one.path if isinstance(one, LayerChoice) else one) for one in several]
+    reasons = [one.reason for one in several if isinstance(one, LayerChoice)]
+    return tuple(dict.fromkeys(addresses)), "; ".join(reasons) or "named by the caller"
 
 
 def _explain_batch(
@@ -288,12 +338,11 @@ class _Pass:
         function = method.function
         if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
             function = _first_component_of(function)
-        maps = [
-            function(**{need: self._provide(need, layer) for need in method.needs})
-            for layer in range(len(self.capture.layers))
-        ]
+        # From shallow to deep as the model runs them, however they were named: fusing tells them apart.
+        order = sorted(range(len(self.capture.layers)), key=lambda layer: self.capture.layers[layer].depth)
+        maps = [function(**{need: self._provide(need, layer) for need in method.needs}) for layer in order]
         for found in maps:
-            _check_map(found, method, len(self.images))
+            _check_map(found, method, self.images)
         return maps[0] if len(maps) == 1 else fuse(maps)
 
     def _provide(self, need: str, layer: int) -> Any:
@@ -325,11 +374,13 @@ def _first_component_of(function: WeightedSum) -> MethodFunction:
     return reduced
 
 
-def _check_map(maps: Any, method: Method, batch: int) -> None:
-    if not isinstance(maps, Tensor) or maps.ndim < 2 or len(maps) != batch:
+def _check_map(maps: Any, method: Method, images: Images) -> None:
+    axes = images.ndim - 1
+    if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != len(images):
         got = list(maps.shape) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
         raise MethodError(
-            f"method {method.name!r} gave {got} for {batch} images; expected maps [batch, *grid]"
+            f"method {method.name!r} gave {got} for {len(images)} images; expected maps [batch, *grid], "
+            f"{axes} axes for images {list(images.shape)}"
         )
 
 

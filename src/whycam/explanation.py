@@ -1,12 +1,14 @@
 """What an explanation is: maps, what they explain, and the pictures they make."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
 from whycam.errors import UsageError
+from whycam.methods import Smoothing
 from whycam.targets import Target
 from whycam.types import Classes, CropGeometry, Flags, Heatmaps, Images, Map, Scores
 
@@ -17,20 +19,31 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a model comes from, in a run folder's words: see ``store.ModelRecord``."""
+
+    reference: str = "a model in Python"
+    provenance: str = "not known: given in Python"
+    weights_sha256: str | None = None
+    preprocessing: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Explanation:
     """Maps of one method for a batch of images, with what they explain.
 
     ``maps`` [B, *grid] are signed and unnormalised, at the layer's own resolution, on the model's device,
     in float32 (float64 for a float64 model). ``scores`` [B] are what was explained, ``classes`` [B] the
     explained class or -1, ``blank`` [B] is true where a map is zero everywhere. ``layer`` is the path of
-    the explained layer, several joined by " + "; ``size`` the images' spatial size.
+    the explained layer, several joined by " + ", ``reason`` why it was taken; ``size`` the images' spatial
+    size. Explanations compare by identity.
     """
 
-    maps: Map
+    maps: Map = field(repr=False)
     scores: Scores
-    targets: Target
+    targets: Target = field(repr=False)
     classes: Classes
-    outputs: Any
+    outputs: Any = field(repr=False)
     layer: str
     method: str
     size: tuple[int, ...]
@@ -41,6 +54,9 @@ class Explanation:
     geometries: tuple[CropGeometry, ...] | None = field(default=None, repr=False)
     names: tuple[str, ...] | None = None
     class_names: tuple[str, ...] | None = field(default=None, repr=False)
+    reason: str = field(default="", repr=False)
+    smoothing: Smoothing | None = None
+    origin: Origin = field(default_factory=Origin, repr=False)
 
     def heatmaps(self, normalise: Literal["image", "shared"] = "image") -> Heatmaps:
         """Return [B, *size] in [0, 1]: rectified, resized, divided by the image's or the batch's maximum."""

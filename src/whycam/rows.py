@@ -294,21 +294,29 @@ def _subjects(explanation: "Explanation") -> list[Subject]:
     return [Subject(index=at, id=unique, path=path) for at, (unique, path) in enumerate(taken.items())]
 
 
+def _parameters(explanation: "Explanation") -> dict[str, object]:
+    known = METHODS.get(explanation.method)
+    parameters = dict(known.parameters) if known else {}
+    if explanation.smoothing is not None:
+        parameters["smoothing"] = repr(explanation.smoothing)
+    return parameters
+
+
 def _manifest(explanation: "Explanation") -> Manifest:
-    known, target = METHODS.get(explanation.method), explanation.targets
+    target, origin = explanation.targets, explanation.origin
     return Manifest(
         command=("Explanation.save",),
         versions=versions(),
         device=device_text(explanation.maps.device),
         seed=None,
         model=ModelRecord(
-            reference="a model in Python", provenance="not known: given in Python", weights_sha256=None
+            reference=origin.reference, provenance=origin.provenance, weights_sha256=origin.weights_sha256
         ),
-        preprocessing={},
+        preprocessing=origin.preprocessing,
         class_names=explanation.class_names,
-        methods=(MethodRecord(name=explanation.method, parameters=known.parameters if known else {}),),
+        methods=(MethodRecord(name=explanation.method, parameters=_parameters(explanation)),),
         target="a target an image" if isinstance(target, PerImage) else target.describe(),
-        layer=LayerRecord(paths=tuple(explanation.layer.split(" + ")), reason="as explained"),
+        layer=LayerRecord(paths=tuple(explanation.layer.split(" + ")), reason=explanation.reason),
         sources=explanation.names or (),
         image_count=len(explanation),
     )

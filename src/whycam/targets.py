@@ -121,7 +121,7 @@ class ClassPerImage(Target):
     """
 
     indices: Classes
-    bounds: tuple[int, int] = (0, 0)
+    bounds: tuple[int, ...] = ()
 
     def __call__(self, outputs: Outputs) -> Scores:
         """Return each image's score of its class [B]."""
@@ -225,6 +225,10 @@ class Probability(Target):
         """Return the probabilities [B]."""
         classes = _as_single(self.of).classes(outputs)
         logits = logits_of(outputs)
+        if logits.shape[1] < 2:
+            raise TargetError(
+                "the model has one output, whose softmax is always 1; explain its score instead (target=0)"
+            )
         if classes is None:
             raise TargetError(
                 f"{self.describe()} is undefined; Probability needs a class, a rank or the top class"
@@ -286,7 +290,13 @@ class PerImage(Target):
     targets: tuple[Target, ...]
 
     def _rows(self, outputs: Outputs) -> Tensor:
-        logits = logits_of(outputs)
+        try:
+            logits = logits_of(outputs)
+        except TargetError as error:
+            raise TargetError(
+                f"a target an image needs class scores [batch, classes], and the model returned "
+                f"{_describe(outputs)}; give one function from these outputs to one score an image"
+            ) from error
         if len(self.targets) != len(logits):
             raise TargetError(_miscount(len(self.targets), len(logits)))
         return logits
@@ -368,7 +378,9 @@ def join_targets(targets: Sequence[Target], counts: Sequence[int]) -> Target:
     if all(target is first or target == first for target in targets):
         return first
     if all(isinstance(target, ClassPerImage) for target in targets):
-        return ClassPerImage(torch.cat([t.indices for t in targets if isinstance(t, ClassPerImage)]))
+        several = [target for target in targets if isinstance(target, ClassPerImage)]
+        bounds = tuple(sorted({bound for target in several for bound in target.bounds}))
+        return ClassPerImage(torch.cat([target.indices for target in several]), bounds)
     if all(isinstance(target, Probability) for target in targets):
         return Probability(
             join_targets([_as_single(t.of) for t in targets if isinstance(t, Probability)], counts)

@@ -279,6 +279,25 @@ def test_inside_no_grad_and_inference_mode(around, layer):
     found.maps.add_(1)  # no inference tensor leaks out
 
 
+def test_images_made_in_inference_mode_may_be_read_again_after_the_layer():
+    class Skip(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Conv2d(3, 8, 3, padding=1)
+            self.late = nn.Conv2d(11, 8, 3, padding=1)
+            self.head = nn.Linear(8, CLASSES)
+
+        def forward(self, images):
+            x = torch.cat([self.body(images), images], 1)
+            return self.head((self.late(x).sigmoid() * images.mean(1, keepdim=True)).mean((2, 3)))
+
+    model = settle(Skip())
+    expected = explain(model, pictures(), layer="body")
+    with torch.inference_mode():
+        found = explain(model, pictures(), layer="body")
+    torch.testing.assert_close(found.maps, expected.maps)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_every_way_works_inside_inference_mode_on_a_frozen_model(way):
     model = settle(Plain()).requires_grad_(False)

@@ -72,20 +72,24 @@ def _nearest(path: str, known: dict[str, nn.Module]) -> str:
     return f"the model has {', '.join(top[:8])}{', ...' if len(top) > 8 else ''}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CapturedLayer:
-    """What one layer returned, as a node of the autograd graph, with its layout."""
+    """What one layer returned, as a node of the autograd graph, with its layout.
+
+    ``depth`` counts the captured layers that finished before it.
+    """
 
     address: Address
     node: Tensor
     layout: Layout
+    depth: int = 0
 
     def activations(self) -> Activations:
         """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
         return _wide(self.layout.to_grid(self.node.detach()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Capture:
     """One forward's outputs and captured layers; the graph after the layers is alive."""
 
@@ -198,7 +202,7 @@ def outputs_with(module: nn.Module, images: Images, layer: CapturedLayer, activa
     handle = module.get_submodule(layer.address.path).register_forward_hook(hook)
     try:
         with torch.no_grad():
-            return module(plain(images))
+            return module(plain(images).clone())
     finally:
         handle.remove()
 
@@ -246,9 +250,12 @@ class _Recorder:
         try:
             with _restored_grad_mode():
                 torch.set_grad_enabled(grad_before_the_layer)
-                return self.module(self.images)
-        except RuntimeError:
-            check_parameters(self.module)  # the likely cause, in a user's words
+                outputs = self.module(self.images.clone())  # a copy: some models normalise in place
+                self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
+                return outputs
+        except RuntimeError as error:
+            check_parameters(self.module)  # a likely cause, in a user's words
+            error.add_note(_expectation(self.module, self.images))
             raise
         finally:
             for handle in handles:
@@ -264,12 +271,12 @@ class _Recorder:
                 return output
             value, replace = _pick(output, path, self.images)
             layout = _layout_of(self.module, module, path, value, self.images)
-            # Found off after an earlier layer turned it on: what lay between was not recorded.
+            # Off again after an earlier layer turned it on: what lies between may not be recorded.
             self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
             torch.set_grad_enabled(True)
             node = value.clone() if value.requires_grad else value.detach().clone().requires_grad_()
             for address in wanted:
-                self.found[address] = CapturedLayer(address, node, layout)
+                self.found[address] = CapturedLayer(address, node, layout, depth=len(self.found))
             return replace(node.clone())  # a copy: a later in-place ReLU must not rewrite the capture
 
         return hook
@@ -293,6 +300,14 @@ class _Recorder:
                     f"the last call is '{address.path}#{ran}'"
                 )
         return tuple(self.found[address] for address in self.layers)
+
+
+def _expectation(module: nn.Module, images: Images) -> str:
+    weights = next((parameter.dtype for parameter in module.parameters()), images.dtype)
+    return (
+        f"whycam: the model's forward failed on images {list(images.shape)} of {images.dtype} on "
+        f"{images.device}; expected [batch, channels, *size] of {weights}, on the model's device"
+    )
 
 
 def _refuse_scripted(parts: dict[str, nn.Module]) -> None:

@@ -58,7 +58,7 @@ def _last_linear(module: nn.Module, images: Images) -> tuple[Any, Tensor, Tensor
     handles = [part.register_forward_hook(hook) for part in module.modules() if _is_linear(part)]
     try:
         with torch.no_grad():
-            module(images)
+            module(images.clone())
     finally:
         for handle in handles:
             handle.remove()

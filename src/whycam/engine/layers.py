@@ -100,6 +100,7 @@ class _Visit:
     layout: Layout
     edge: GradientEdge
     parametrised: bool
+    half: bool = False
     calls: int = 1
     reached: Tensor | None = None
     support: float = 0.0
@@ -120,6 +121,7 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
     check_parameters(module)
     pixels = plain(images).detach().clone().requires_grad_()
     visits: list[_Visit] = []
+    watched: list[Any] = []
     calls: dict[str, int] = {}
     hints = hints_of(module)
 
@@ -133,9 +135,10 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
             layout = read_layout(value.shape, images.shape[2:], channels=channels_of(part), **hints)
             if layout is not None and prod(layout.grid) > 1:
                 parametrised = next(part.parameters(), None) is not None
-                visit = _Visit(path, calls[path], layout, get_gradient_edge(value), parametrised)
+                edge, half = get_gradient_edge(value), value.dtype == torch.float16
+                visit = _Visit(path, calls[path], layout, edge, parametrised, half)
                 # Reduced as it passes by: to keep all gradients would take much memory.
-                value.register_hook(visit.see)  # type: ignore[no-untyped-call]
+                watched.append(value.register_hook(visit.see))  # type: ignore[no-untyped-call]  # torch's
                 visits.append(visit)
 
         return hook
@@ -150,13 +153,13 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
             handles.append(part.register_forward_hook(watch(name)))
     try:
         with torch.enable_grad():
-            score = _top_score(module(pixels))
+            score = _top_score(module(pixels.clone()))
+        for visit in visits:
+            visit.calls = calls[visit.path]
+        _measure(visits, score, pixels)
     finally:
-        for handle in handles:
+        for handle in (*handles, *watched):  # a hook left on the graph would keep it, and the weights, alive
             handle.remove()
-    for visit in visits:
-        visit.calls = calls[visit.path]
-    _measure(visits, score, pixels)
     return visits
 
 
@@ -187,7 +190,8 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
     if not visits:
         return
     # Half precision would lose a gradient spread over many positions; only where there is one counts here.
-    scale = torch.full_like(score, HALF_SCALE if pixels.dtype == torch.float16 else 1.0)
+    half = any(visit.half for visit in visits)
+    scale = torch.full_like(score, HALF_SCALE if half else 1.0)
     torch.autograd.grad(score, pixels, scale, allow_unused=True)
     paths = _paths_between(score, pixels)
     none = score.new_zeros((), dtype=torch.float32)
