@@ -7,6 +7,7 @@ PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint co
 .PHONY: demo test check format bench sweep demo-assets clean
 
 demo: $(VENV)/.core
+	rm -rf demo-run
 	$(VENV)/bin/whycam demo --out demo-run
 
 test: check

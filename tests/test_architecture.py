@@ -39,8 +39,14 @@ HOOKS = {
     "register_full_backward_pre_hook",
     "register_module_forward_hook",
     "register_module_forward_pre_hook",
+    "register_module_full_backward_hook",
+    "register_module_full_backward_pre_hook",
+    "register_post_accumulate_grad_hook",
+    "register_multi_grad_hook",
     "register_hook",
+    "saved_tensors_hooks",
 }
+AUTOGRAD = {"backward", "grad", "enable_grad", "requires_grad_"}
 TO_HOST = {"cpu", "numpy", "item"}
 
 
@@ -83,7 +89,7 @@ def violations(root: Path) -> list[str]:
             if room != other and not together and RANKS.get(other, 7) >= RANKS[room]:
                 found.append(f"{where}:{line}: {room} imports {other}")
         for line, name in called_names(tree):
-            if name in HOOKS and room != "engine":
+            if name in HOOKS | AUTOGRAD and room != "engine":
                 found.append(f"{where}:{line}: {name} outside the engine")
             if name in TO_HOST and room in ("engine", "methods"):
                 found.append(f"{where}:{line}: .{name}() in {room}")
@@ -108,6 +114,7 @@ def test_every_room_has_a_rank() -> None:
         ("methods/fusion.py", "def late():\n    from whycam.engine import capture", "methods imports engine"),
         ("types.py", "import whycam", "types imports __init__"),
         ("render/__init__.py", "def f(m, g):\n    m.register_forward_hook(g)", "outside the engine"),
+        ("explainer.py", "def f(t):\n    return torch.autograd.grad(t.sum(), t)", "grad outside the engine"),
         ("methods/controls.py", "def f(t):\n    return t.cpu()", ".cpu() in methods"),
         ("engine/capture.py", "def f(t):\n    return t.sum().item()", ".item() in engine"),
     ],

@@ -10,6 +10,7 @@ from sklearn.decomposition import NMF
 from tests.oracles import activation as oracles
 from tests.oracles import draws
 
+from whycam.errors import MethodError
 from whycam.methods import activation as methods
 
 CONSTANTS = (0.0, 1.0, 0.1, 0.3, 1 / 3, -0.1, -2.0)
@@ -227,7 +228,7 @@ def unchecked_types():
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_kpcacam_refuses_an_unknown_kernel():
-    with pytest.raises(ValueError, match="'cubic' is unknown"):
+    with pytest.raises(MethodError, match="'cubic' is unknown"):
         methods.kpcacam(torch.rand(1, 2, 3, 3), kernel="cubic")
 
 

@@ -11,6 +11,7 @@ from tests.oracles import draws
 from tests.oracles import gradient as oracles
 from torch import nn
 
+from whycam.errors import MethodError
 from whycam.methods import gradient as methods
 
 NAMES = (
@@ -305,5 +306,5 @@ def test_smooth_gradcam_plus_plus_repeats_with_its_seed_and_leaves_the_global_ge
 
 def test_smooth_gradcam_plus_plus_refuses_no_samples():
     images, recorder = pictures(2), RecordedGradients(2)
-    with pytest.raises(ValueError, match="samples is 0"):
+    with pytest.raises(MethodError, match="samples is 0"):
         methods.smooth_gradcam_plus_plus(images, recorder.activations(images), recorder, samples=0)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from whycam.errors import MethodError
 from whycam.methods import Averaging, FirstComponent, FlipAverage, NoiseAverage, ScaleAverage
 
 
@@ -83,5 +84,5 @@ def test_smoothings_are_values():
     [(NoiseAverage, {"n": 0}), (NoiseAverage, {"sigma": -0.1}), (ScaleAverage, {"factors": ()})],
 )
 def test_an_empty_average_is_refused(smoothing, options):
-    with pytest.raises(ValueError, match=smoothing.__name__):
+    with pytest.raises(MethodError, match=smoothing.__name__):
         smoothing(**options)

@@ -333,15 +333,23 @@ def _pick(output: Any, path: str, images: Images) -> tuple[Tensor, Callable[[Ten
     if isinstance(output, Tensor) and output.is_floating_point():
         _check_batch(output, path, images)
         return output, lambda changed: changed
-    parts = output.items() if isinstance(output, dict) else ()
-    for key, part in enumerate(output) if isinstance(output, tuple | list) else parts:
-        if isinstance(part, Tensor) and part.is_floating_point() and part.shape[:1] == images.shape[:1]:
-            return part, _putting(output, key)
+    key = grid_key(output, len(images))
+    if key is not None:
+        return output[key], _putting(output, key)
     found = f"{output.dtype} numbers" if isinstance(output, Tensor) else f"a {type(output).__name__}"
     raise LayerError(
         f"layer {path!r} gave {found}; a CAM needs a float tensor [batch, ...]; "
         "pick a layer that returns its activations (whycam layers MODEL lists them)"
     )
+
+
+def grid_key(output: Any, batch: int) -> Any | None:
+    """Return where in a tuple, list or dict the first float tensor [batch, a, b, ...] is, or None."""
+    parts = output.items() if isinstance(output, dict) else ()
+    for key, part in enumerate(output) if isinstance(output, tuple | list) else parts:
+        if isinstance(part, Tensor) and part.is_floating_point() and part.ndim >= 3 and len(part) == batch:
+            return key
+    return None
 
 
 def _putting(output: Any, key: Any) -> Callable[[Tensor], Any]:

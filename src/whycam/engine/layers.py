@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from whycam.engine.capture import HALF_SCALE, channels_of, hints_of, tensors_in
+from whycam.engine.capture import HALF_SCALE, channels_of, grid_key, hints_of, tensors_in
 from whycam.engine.grid import Layout, read_layout
 from whycam.engine.session import check_parameters, explaining, plain, same_random_state
 from whycam.errors import EngineError, LayerError
@@ -24,6 +24,7 @@ from whycam.types import Images
 
 FEWEST_CHANNELS = 8
 FEWEST_POSITIONS = 9
+SHALLOWEST = 0.5
 LEAST_SUPPORT = 0.5
 
 
@@ -93,7 +94,7 @@ def _architecture(module: nn.Module) -> int:
 
 @dataclass
 class _Visit:
-    """One call of a module in the traced forward."""
+    """One call of a module in the traced forward; ``depth`` counts the learned layers that ran before."""
 
     path: str
     call: int
@@ -101,6 +102,7 @@ class _Visit:
     edge: GradientEdge
     parametrised: bool
     half: bool = False
+    depth: int = 0
     calls: int = 1
     reached: Tensor | None = None
     support: float = 0.0
@@ -122,23 +124,26 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
     pixels = plain(images).detach().clone().requires_grad_()
     visits: list[_Visit] = []
     watched: list[Any] = []
+    learned: list[str] = []
     calls: dict[str, int] = {}
     hints = hints_of(module)
 
     def watch(path: str) -> Any:
         def hook(part: nn.Module, inputs: Any, output: Any) -> None:
             calls[path] = calls.get(path, 0) + 1
-            fit = (t for t in tensors_in(output) if t.requires_grad and t.ndim >= 3 and len(t) == 1)
-            value = next(fit, None)
-            if value is None or _does_nothing(part, inputs, value):
+            parametrised = next(part.parameters(), None) is not None
+            if parametrised and next(part.children(), None) is None:
+                learned.append(path)
+            key = grid_key(output, 1)
+            value = output if key is None else output[key]
+            if not _is_traceable(value) or _does_nothing(part, inputs, value):
                 return
             layout = read_layout(value.shape, images.shape[2:], channels=channels_of(part), **hints)
             if layout is not None and prod(layout.grid) > 1:
-                parametrised = next(part.parameters(), None) is not None
                 edge, half = get_gradient_edge(value), value.dtype == torch.float16
-                visit = _Visit(path, calls[path], layout, edge, parametrised, half)
+                visit = _Visit(path, calls[path], layout, edge, parametrised, half, len(learned))
                 # Reduced as it passes by: to keep all gradients would take much memory.
-                watched.append(value.register_hook(visit.see))  # type: ignore[no-untyped-call]  # torch's
+                watched.append(value.register_hook(visit.see))
                 visits.append(visit)
 
         return hook
@@ -161,6 +166,10 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
         for handle in (*handles, *watched):  # a hook left on the graph would keep it, and the weights, alive
             handle.remove()
     return visits
+
+
+def _is_traceable(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.requires_grad and value.ndim >= 3 and len(value) == 1
 
 
 def _does_nothing(part: nn.Module, inputs: Any, output: Tensor) -> bool:
@@ -322,18 +331,27 @@ def _choose(visits: list[_Visit], size: Sequence[int]) -> LayerChoice:
 def _pick(groups: list[_Group]) -> tuple[_Group, str]:
     """Return the deepest fit group, preferring parts with parameters, and say why."""
     fit = [group for group in groups if not _objection(group.best)]
-    if fit:
+    trunk = [group for group in groups if group.best.trunk]
+    supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
+    large = [group for group in supported if prod(group.best.layout.grid) >= FEWEST_POSITIONS]
+    # Where streams run side by side almost from the start, all evidence passes through the stem alone.
+    deepest = max((group.best.depth for group in large), default=0)
+    if fit and fit[0].best.depth >= SHALLOWEST * deepest:
         learned = next((group for group in fit if group.parametrised), fit[0])
         # An activation function after it belongs to it; a pooling to a coarser grid doesn't.
         same_grid = (group for group in fit if group.best.layout.grid == learned.best.layout.grid)
         return next(same_grid), "the deepest layer that all evidence passes through"
-    trunk = [group for group in groups if group.best.trunk]
-    supported = [group for group in groups if group.best.support > LEAST_SUPPORT]
+    if large and not any(
+        group.best.trunk and group.best.depth >= SHALLOWEST * deepest for group in supported
+    ):
+        # Several streams: where most paths to the image have come together is the end of one.
+        best = max(large, key=lambda group: group.best.merged)
+        found = "only shallow layers carry all evidence" if trunk else "no layer carries all evidence"
+        return best, f"{found}; in this one most of it has come together"
     for group in trunk:
         if group in supported:
             return group, "the deepest layer that all evidence passes through, though its grid is small"
     if supported:
-        # Several streams: where most paths to the image have come together is the end of one.
         best = max(supported, key=lambda group: group.best.merged)
         return best, "no layer carries all evidence; in this one most of it has come together"
     if trunk and not any(group.best.support for group in groups):

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from whycam.errors import MethodError
 from whycam.types import Activations, Gradients, Map
 
 Kernel = Literal["linear", "sigmoid", "rbf"]
@@ -88,7 +89,7 @@ def _kernel_matrix(samples: Samples, kernel: Kernel) -> Tensor:
         return torch.tanh(products / channels + 1)
     if kernel == "linear":
         return products
-    raise ValueError(f"kernel {kernel!r} is unknown; choose linear, sigmoid or rbf")
+    raise MethodError(f"kernel {kernel!r} is unknown; choose linear, sigmoid or rbf")
 
 
 def kpcacam(activations: Activations, *, kernel: Kernel = "sigmoid") -> Map:

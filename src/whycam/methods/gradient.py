@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from whycam.errors import MethodError
 from whycam.types import Activations, Gradients, Images, Map, Weights
 
 
@@ -118,7 +119,7 @@ def smooth_gradcam_plus_plus(
     Source: Omeiza 2019, eq. 5-9.
     """
     if samples < 1:
-        raise ValueError(f"samples is {samples}; at least 1 noisy copy is needed")
+        raise MethodError(f"samples is {samples}; at least 1 noisy copy is needed")
     generator = torch.Generator(images.device).manual_seed(seed)
     scale = torch.zeros_like(activations)  # each cell's largest gradient so far: cubes stay in range
     sums = [scale, scale, scale]

@@ -22,7 +22,8 @@ NEEDS = frozenset({"images", "activations", "gradients", "class_weights", "gradi
 class Method:
     """A registered method: ``function`` gives maps from what its parameters' names ask for.
 
-    ``cost`` counts whole forwards F and backwards from the score to the layer (s-backward).
+    ``cost`` counts whole forwards F and backwards from the score to the layer (s-backward). A control needs
+    no forward itself; the one that is counted gives the prediction and the score.
     """
 
     name: str
@@ -61,10 +62,10 @@ F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
 
 _BUILT_IN = (
-    Method("cam", activation.cam, "activation", F_ONLY, "Zhou 2016", "a GAP head's own class weights"),
+    Method("cam", activation.cam, "activation", "2 F", "Zhou 2016", "a GAP head's own class weights"),
     Method("gradcam", gradient.gradcam, "gradient", F_AND_BACK, "Selvaraju 2017", "channels by mean gradient"),
     Method("gradcam++", gradient.gradcam_plus_plus, "gradient", F_AND_BACK, "Chattopadhay 2018", "channels by weighted positive gradients; several objects of a class"),
-    Method("smoothgradcam++", gradient.smooth_gradcam_plus_plus, "gradient", "16 x (F + s-backward)", "Omeiza 2019", "Grad-CAM++ with derivatives averaged over noisy copies"),
+    Method("smoothgradcam++", gradient.smooth_gradcam_plus_plus, "gradient", "17 F + 16 s-backward", "Omeiza 2019", "Grad-CAM++ with derivatives averaged over noisy copies"),
     Method("xgradcam", gradient.xgradcam, "gradient", F_AND_BACK, "Fu 2020", "channels by their share of the score"),
     Method("hirescam", gradient.hirescam, "gradient", F_AND_BACK, "Draelos 2020", "every position by its own gradient; sums to the logit on linear heads"),
     Method("gradcam-elementwise", gradient.gradcam_elementwise, "gradient", F_AND_BACK, "practice", "only products of gradient and activation above 0"),
@@ -74,9 +75,9 @@ _BUILT_IN = (
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
-    Method("random", controls.random_map, "control", "0", "control", "uniform noise"),
-    Method("centre", controls.centre, "control", "0", "control", "a Gaussian in the middle"),
-    Method("edges", controls.edges, "control", "0", "control", "the image's own edges"),
+    Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
+    Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
+    Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),
 )  # fmt: skip
 
 METHODS: Mapping[str, Method] = {method.name: method for method in _BUILT_IN}

@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
+from whycam.errors import MethodError
 from whycam.methods.gradient import add_noise
 from whycam.types import Images, Map
 
@@ -57,7 +58,7 @@ class NoiseAverage:
     def __post_init__(self) -> None:
         """Refuse an empty average."""
         if self.n < 1 or self.sigma < 0:
-            raise ValueError(f"NoiseAverage(n={self.n}, sigma={self.sigma}): n must be >= 1 and sigma >= 0")
+            raise MethodError(f"NoiseAverage(n={self.n}, sigma={self.sigma}): n must be >= 1 and sigma >= 0")
 
     def views(self, images: Images) -> Iterator[tuple[Images, Undo]]:
         """Give ``n`` noisy copies of the images, the same ones for the same seed."""
@@ -75,7 +76,7 @@ class ScaleAverage:
     def __post_init__(self) -> None:
         """Refuse an empty average."""
         if not self.factors:
-            raise ValueError("ScaleAverage needs at least one factor, such as (0.9, 1.0, 1.1)")
+            raise MethodError("ScaleAverage needs at least one factor, such as (0.9, 1.0, 1.1)")
 
     def views(self, images: Images) -> Iterator[tuple[Images, Undo]]:
         """Give the images multiplied by each factor."""
