@@ -319,4 +319,5 @@ def _manifest(explanation: "Explanation") -> Manifest:
         layer=LayerRecord(paths=tuple(explanation.layer.split(" + ")), reason=explanation.reason),
         sources=explanation.names or (),
         image_count=len(explanation),
+        style={"colormap": "inferno", "opacity": _opacity().describe()},
     )

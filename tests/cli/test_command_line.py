@@ -69,7 +69,9 @@ def test_the_manifest_says_that_the_weights_are_random(run: Any) -> None:
     assert (manifest["failures"], manifest["finished"]) == (4, True)
 
 
-def test_a_run_that_is_there_is_refused_and_resumed_without_work(run: Any, whycam: Any, mixed: Path) -> None:
+def test_a_run_that_is_there_is_refused_and_resumed_but_for_what_failed(
+    run: Any, whycam: Any, mixed: Path
+) -> None:
     out = run[1]
     again = ("explain", *RESNET, mixed, "-m", "gradcam", "-m", "layercam", "--out", out)
     refused = whycam(*again)
@@ -77,11 +79,39 @@ def test_a_run_that_is_there_is_refused_and_resumed_without_work(run: Any, whyca
     assert "--resume" in refused.error_line
     resumed = whycam(*again, "--resume")
     assert resumed.code == 1
-    assert resumed.out.startswith("6 images explained; 10 of 10 were finished before\n")
+    assert resumed.out.startswith("6 images explained; 6 of 10 were finished before\n")
     assert resumed.out.splitlines()[-1] == "4 of 10 images failed"
     other = whycam("explain", *RESNET, mixed, "--out", out, "--resume")
     assert other.code == 2
     assert "made with other settings" in other.error_line
+
+
+def test_a_target_given_by_name_is_shown_with_its_name(
+    whycam: Any, factory: tuple[str, ...], photograph: Path, tmp_path: Path
+) -> None:
+    names = tmp_path / "names.txt"
+    names.write_text("行人\n汽车\n自行车-红\n自行车-蓝\n", "utf-8")
+    done = whycam(
+        *("explain", *factory, photograph, "--out", tmp_path / "run", "--device", "cpu"),
+        *("--classes", names, "--target", "自行车-红"),
+    )
+    assert done.code == 0, done.err
+    assert "  target    class 2 (自行车-红)" in done.out.splitlines()
+
+
+def test_the_preprocessing_of_a_factorys_timm_network_is_noted_on_stderr(whycam: Any, tmp_path: Path) -> None:
+    import safetensors.torch
+    import timm
+
+    (tmp_path / "net.py").write_text(
+        "import timm\n\ndef make():\n    return timm.create_model('test_resnet', num_classes=3)\n"
+    )
+    weights = timm.create_model("test_resnet", num_classes=3).state_dict()
+    safetensors.torch.save_file(weights, tmp_path / "net.safetensors")
+    for options in ((), ("--weights", tmp_path / "net.safetensors")):
+        done = whycam("layers", f"{tmp_path / 'net.py'}:make", *options, "--device", "cpu")
+        (note,) = (line for line in done.err.splitlines() if "pretrained_cfg" in line)
+        assert note.startswith("note: ")
 
 
 def test_resnet50_explains_a_real_photograph_and_says_that_its_weights_are_random(

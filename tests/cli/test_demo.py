@@ -1,5 +1,7 @@
 """The demo says by numbers that the methods find the digits and the controls don't."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,25 @@ def test_a_second_call_reads_the_finished_run(demo: Any, whycam: Any) -> None:
     for share in again["mass_on_the_digit"]:
         assert f"{share['mean']:.2f}" == printed[share["method"]]
         assert share["low"] <= share["mean"] <= share["high"]
+
+
+def test_a_second_call_says_that_its_numbers_were_made_earlier_and_by_what(
+    demo: Any, whycam: Any, tmp_path: Path
+) -> None:
+    done, out = demo
+    assert "made earlier" not in done.out
+    shutil.copytree(out, tmp_path / "run")
+    again = whycam("demo", "--out", tmp_path / "run")
+    made = read_run(out).manifest.created
+    first = f"all read from {str(tmp_path / 'run')!r}, made earlier ({made}); another --out makes them anew"
+    assert again.out.splitlines()[:2] == [first, ""]
+    assert again.out.endswith(done.out.replace(str(out), str(tmp_path / "run")))
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    now = manifest["versions"]["whycam"]
+    manifest["versions"]["whycam"] = "0.0.1"
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps(manifest))
+    other = whycam("demo", "--out", tmp_path / "run")
+    assert other.out.splitlines()[:3] == [first, f"made with whycam 0.0.1 (now {now})", ""]
 
 
 def test_the_printed_share_is_that_of_the_masks(demo: Any) -> None:

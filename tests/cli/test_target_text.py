@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whycam.cli.target_text import parse_target
+from whycam.cli.target_text import parse_target, with_names
 from whycam.errors import TargetError
 from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
 
@@ -78,3 +78,22 @@ def test_a_name_given_with_its_prefix_is_that_class_or_ambiguous(
     else:
         assert isinstance(found, ClassIndex)
         assert names[found.index].strip().casefold() == names[index].strip().casefold()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("bee", "class 3 (bee)"),
+        ("bee-black", "class 3 (bee) rather than class 6 (black)"),
+        ("prob:0", "probability of class 0 (tench, Tinca tinca)"),
+        ("index:99", "class 99"),
+        ("top", "top class"),
+        ("rank:2", "class of rank 2"),
+    ],
+)
+def test_classes_are_shown_with_their_names(text: str, shown: str) -> None:
+    assert with_names(parse_target(text, NAMES).describe(), NAMES) == shown
+
+
+def test_without_names_a_class_is_its_index() -> None:
+    assert with_names("class 3", None) == "class 3"

@@ -144,6 +144,21 @@ def test_training_goes_on_in_the_same_autocast_region(layer):
         assert torch.equal(found[name], gradient), name
 
 
+def test_no_weight_cast_without_autograd_stays_in_the_callers_autocast_cache():
+    """Some versions of torch would hand it to the training that follows in the region."""
+
+    class Noting(Plain):
+        def forward(self, images):
+            enabled.append(torch.is_autocast_cache_enabled())
+            return super().forward(images)
+
+    enabled = []
+    with torch.autocast("cpu", torch.bfloat16):
+        explain(settle(Noting()), pictures())
+    assert enabled
+    assert not any(enabled)
+
+
 def test_the_autocast_cache_setting_is_restored_when_the_target_raises():
     with torch.autocast("cpu", torch.bfloat16):
         with pytest.raises(ZeroDivisionError):

@@ -118,6 +118,39 @@ def test_a_factory_that_gives_a_timm_network_brings_timms_preprocessing(write: W
     assert load(f"{file}:make").preprocessing == load("timm:test_resnet").preprocessing
 
 
+def test_where_a_factorys_preprocessing_was_found_is_noted(write: Writer) -> None:
+    file = write("import timm\n\ndef make():\n    return timm.create_model('test_resnet', num_classes=3)\n")
+    assert "pretrained_cfg" in load(f"{file}:make").provenance.describe()
+    assert "pretrained_cfg" not in load(f"{file}:make", **GIVEN).provenance.describe()
+    assert "pretrained_cfg" not in load(f"{write(name='own.py')}:make", **GIVEN).provenance.describe()
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
+def test_a_timm_network_for_one_channel_does_not_get_the_preprocessing_for_three(
+    write: Writer, refused: Any, name: str
+) -> None:
+    code = f"import timm\n\ndef gray():\n    return timm.create_model('{name}', in_chans=1)\n"
+    file = write(code)
+    with refused(ModelError, "--size --mean --std"):
+        load(f"{file}:gray")
+    model = load(f"{file}:gray", size=160, mean=(0.5,), std=(0.5,))
+    assert model.module(model.prepare([Image.new("RGB", (30, 20))]).images).shape == (1, 1000)
+
+
+def test_a_stem_that_folds_pixels_into_channels_keeps_its_preprocessing(write: Writer) -> None:
+    file = write(
+        """
+        from torch import nn
+
+        def make():
+            module = nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(12, 4, 1))
+            module.pretrained_cfg = {"input_size": (3, 16, 16), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+            return module
+        """
+    )
+    assert load(f"{file}:make").preprocessing.size == (16, 16)
+
+
 def test_a_timm_like_configuration_with_gaps_is_not_filled_with_imagenets_values(
     write: Writer, refused: Any
 ) -> None:

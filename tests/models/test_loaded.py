@@ -36,6 +36,13 @@ def test_files_and_pictures_are_prepared_together(tmp_path: Path) -> None:
     assert [picture.size for picture in prepared.pictures] == [(20, 10), (20, 10), (6, 4)]
 
 
+@pytest.mark.parametrize("pixels", [torch.zeros(2, 3, 8, 8), torch.zeros(1), np.zeros((2, 8, 8, 3))])
+def test_pixels_are_refused_with_what_takes_them(pixels: Any) -> None:
+    prepare = getattr(LoadedModel.prepare, "__wrapped__", LoadedModel.prepare)  # without type checks
+    with pytest.raises(UsageError, match=r"given a tensor \(.*\); give files .* explain model.module"):
+        prepare(_model(), pixels)
+
+
 def test_an_opened_picture_is_named_by_its_file(tmp_path: Path) -> None:
     file = _saved(tmp_path, "red.png", "red")
     with Image.open(file) as picture:

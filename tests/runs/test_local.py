@@ -14,6 +14,7 @@ from PIL import Image
 from whycam.errors import EngineError, LayerError, MethodError, RunError, TargetError, UsageError
 from whycam.methods import FirstComponent, FlipAverage, NoiseAverage
 from whycam.models import LoadedModel, Provenance
+from whycam.render import ConstantOpacity, MagnitudeOpacity
 from whycam.runs import Existing, PictureStyle, RunRequest, check_places, run_explain
 from whycam.store import COLUMN_NAMES, RunWriter, read_run
 from whycam.targets import ClassIndex, Contrast
@@ -124,6 +125,8 @@ def test_the_manifest_says_how_the_run_was_made(ask: Ask, model: LoadedModel, tm
     assert "deepest" in manifest.layer.reason
     assert {"python", "whycam", "torch", "timm"} <= set(manifest.versions)
     assert (manifest.image_count, manifest.failures, manifest.device) == (12, 0, "cpu")
+    assert manifest.style == {"colormap": "inferno", "opacity": MagnitudeOpacity().describe()}
+    assert manifest.settings == {"smoothing": "FirstComponent()", "batch_size": 4, "max_pixels": 100_000_000}
 
 
 def test_labels_of_a_list_are_recorded(ask: Ask, pictures: Path, tmp_path: Path) -> None:
@@ -295,7 +298,7 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         run_explain(ask(**noisy), progress=stop_after(4))
     assert len(list(read_run(tmp_path / "run").rows())) == 8
     summary = run_explain(ask(**noisy, existing="resume", batch_size=batch_size))
-    assert (summary.images, summary.failed, summary.reused) == (12, 1, 4)
+    assert (summary.images, summary.failed, summary.reused) == (12, 1, 3)  # what failed is tried again
     resumed, unbroken = records(tmp_path / "run"), records(tmp_path / "unbroken")
     if batch_size == 4:
         assert resumed == unbroken
@@ -321,6 +324,35 @@ def test_a_finished_run_can_be_extended(ask: Ask, pictures: Path, tmp_path: Path
     assert [row["id"] for row in records(tmp_path / "run")][-1] == "99.png"
 
 
+def test_the_same_images_spelled_another_way_are_refused_rather_than_explained_twice(
+    ask: Ask, pictures: Path, tmp_path: Path
+) -> None:
+    run_explain(ask())
+    with pytest.raises(RunError, match=r"sources\[0\] was .*; resume with the same ones"):
+        run_explain(ask(existing="resume", sources=(str(pictures / "*.png"),)))
+    run = read_run(tmp_path / "run")
+    assert (run.manifest.image_count, run.manifest.finished, len(records(tmp_path / "run"))) == (12, True, 12)
+
+
+def test_a_failed_image_that_was_mended_is_explained_on_resume(
+    ask: Ask, pictures: Path, tmp_path: Path
+) -> None:
+    run_explain(ask(folder=tmp_path / "unbroken", methods=("gradcam", "edges")))
+    whole = (pictures / "05.png").read_bytes()
+    (pictures / "05.png").write_bytes(whole[: len(whole) // 2])
+    (pictures / "07.png").write_bytes(b"")
+    run_explain(ask(methods=("gradcam", "edges")))
+    (pictures / "05.png").write_bytes(whole)
+    summary = run_explain(ask(methods=("gradcam", "edges"), existing="resume"))
+    assert (summary.images, summary.failed, summary.reused) == (12, 1, 10)
+    assert [name for name, _ in summary.failures] == ["07.png"]
+    assert read_run(tmp_path / "run").manifest.failures == 1
+    for row, same in zip(records(tmp_path / "run"), records(tmp_path / "unbroken"), strict=True):
+        assert (row["id"], row["method"]) == (same["id"], same["method"])
+        assert (row["error"] is not None) == (row["id"] == "07.png")
+        assert row["id"] == "07.png" or row["overlay"] == same["overlay"]
+
+
 def test_a_resumed_run_keeps_its_layer(ask: Ask, pictures: Path, tmp_path: Path) -> None:
     with pytest.raises(StopError):
         run_explain(ask(layers=("features.1",)), progress=stop_after(4))
@@ -333,6 +365,12 @@ def test_resuming_with_other_settings_is_refused_and_names_them(ask: Ask, model:
     run_explain(ask())
     with pytest.raises(RunError, match=r"methods\[0\].name was 'gradcam', now 'layercam'"):
         run_explain(ask(existing="resume", methods=("layercam",)))
+    with pytest.raises(RunError, match=r"style\.colormap was 'inferno', now 'jet'"):
+        run_explain(ask(existing="resume", style=PictureStyle(colormap="jet")))
+    with pytest.raises(RunError, match=r"style\.opacity was 'opacity rise.*, now 'colour at 50% opacity'"):
+        run_explain(ask(existing="resume", style=PictureStyle(opacity=ConstantOpacity())))
+    with pytest.raises(RunError, match=r"smoothing was None, now 'FlipAverage\(\)'"):
+        run_explain(ask(existing="resume", smoothing=FlipAverage()))
     other = replace(model, reference="another", provenance=Provenance("random"))
     with pytest.raises(RunError, match=r"model\.reference was 'tests:network', now 'another'"):
         run_explain(ask(existing="resume", model=other))
@@ -348,7 +386,7 @@ def test_a_folder_that_is_taken_is_refused_before_anything_is_loaded(
     check_places((pictures,), tmp_path / "run", "resume")
     both: tuple[Existing, ...] = ("refuse", "resume")
     for existing in both:
-        with pytest.raises(RunError, match="neither a run folder nor empty"):
+        with pytest.raises(RunError, match="neither a run folder nor an empty one"):
             check_places((pictures,), pictures, existing)
 
 

@@ -24,6 +24,8 @@ def make_manifest() -> Callable[..., Manifest]:
         layer=LayerRecord(paths=("layer4",), reason="the deepest block with gradient at every position"),
         sources=("cats",),
         image_count=4,
+        style={"colormap": "inferno"},
+        settings={"batch_size": 16},
     )
     return lambda **changes: replace(manifest, **changes)
 

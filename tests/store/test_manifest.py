@@ -41,6 +41,8 @@ def any_manifest(draw: st.DrawFn) -> Callable[[], Manifest]:
                 "target": TEXT,
                 "sources": texts,
                 "image_count": st.integers(0),
+                "style": st.dictionaries(TEXT, JSON, max_size=2),
+                "settings": st.dictionaries(TEXT, JSON, max_size=2),
                 "failures": st.integers(0),
                 "finished": st.booleans(),
             }
@@ -99,7 +101,7 @@ def test_the_documented_keys_are_in_the_file(make_manifest: Callable[..., Manife
     assert set(document) == {
         *("schema_version", "created", "command", "versions", "device", "seed", "model", "preprocessing"),
         *("class_names", "methods", "target", "layer", "sources", "image_count", "failures", "finished"),
-        "resumed",
+        *("style", "settings", "resumed"),
     }
     assert document["model"] == {
         "reference": "timm:resnet18",
@@ -116,8 +118,9 @@ def test_the_time_is_utc_in_iso_8601() -> None:
 def test_unknown_keys_of_a_later_minor_version_are_passed_over(
     tmp_path: Path, make_manifest: Callable[..., Manifest]
 ) -> None:
-    document = make_manifest().to_document() | {"schema_version": "1.9", "energy": {"joule": 3}}
-    document["model"] |= {"licence": "MIT"}  # type: ignore[operator]
+    document: dict[str, Any] = make_manifest().to_document()
+    document |= {"schema_version": "1.9", "energy": {"joule": 3}}
+    document["model"] = {**document["model"], "licence": "MIT"}
     put(tmp_path / "run", document)
     manifest = read_run(tmp_path / "run").manifest
     assert manifest.schema_version == "1.9"
@@ -172,6 +175,8 @@ WRONG: dict[str, Any] = {
     "layer": {"paths": "layer4", "reason": ""},
     "sources": None,
     "image_count": 1.5,
+    "style": "inferno",
+    "settings": None,
     "failures": "none",
     "finished": 1,
     "resumed": [{}],
@@ -221,6 +226,8 @@ def test_a_key_that_is_missing_or_of_another_type_is_named(
         ),
         ({"preprocessing": {"mean": (0.5, 0.25)}}, "preprocessing.size was"),
         ({"seed": 8}, "seed was 7, now 8"),
+        ({"style": {"colormap": "jet"}}, "style.colormap was 'inferno', now 'jet'"),
+        ({"sources": ("cats/*.jpg",)}, "sources[0] was 'cats', now 'cats/*.jpg'"),
     ],
 )
 def test_another_setting_is_another_run_and_is_named(
@@ -237,10 +244,12 @@ def test_every_difference_is_named_at_once(make_manifest: Callable[..., Manifest
         check_same_run(make_manifest().to_document(), make_manifest(target="a", seed=1).to_document(), "run")
 
 
-def test_another_machine_time_and_more_sources_are_the_same_run(
+def test_another_machine_time_and_batch_size_are_the_same_run(
     make_manifest: Callable[..., Manifest],
 ) -> None:
-    other = make_manifest(device="cuda:0", created="2031-01-01T00:00:00Z", versions={}, sources=("a", "b"))
+    other = make_manifest(
+        device="cuda:0", created="2031-01-01T00:00:00Z", versions={}, settings={"batch_size": 3}
+    )
     check_same_run(make_manifest().to_document(), other.to_document(), "run")
 
 

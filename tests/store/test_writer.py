@@ -118,7 +118,7 @@ def test_create_refuses_a_run_and_says_how_to_go_on(
     start().close()
     with pytest.raises(RunError) as caught:
         RunWriter.create(tmp_path / "run", make_manifest())
-    assert "holds a run already; go on with --resume, or choose another --out" in one_line(caught)
+    assert "holds a run already; choose another folder (--out), or go on with --resume" in one_line(caught)
 
 
 @pytest.mark.parametrize("verb", ["create", "resume"])
@@ -129,7 +129,7 @@ def test_a_folder_with_other_things_is_refused_and_left_alone(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / name).write_text("mine")
     with pytest.raises(
-        RunError, match=r"neither a run folder nor an empty one.* choose another --out"
+        RunError, match=r"neither a run folder nor an empty one.* choose another folder"
     ) as caught:
         getattr(RunWriter, verb)(tmp_path / "out", make_manifest())
     one_line(caught)
@@ -174,17 +174,77 @@ def test_resuming_with_other_settings_is_refused_and_changes_nothing(
     start().close()  # the refused one has given the lock back
 
 
-def test_a_resumption_is_noted_and_may_extend_the_sources(
+def test_a_resumption_is_noted_and_may_find_more_images(
     tmp_path: Path, start: Callable[..., RunWriter], make_manifest: Callable[..., Manifest]
 ) -> None:
     start().finish()
     created = read_run(tmp_path / "run").manifest.created
-    writer = start(device="cuda:0", command=("whycam", "again"), sources=("cats", "dogs"), image_count=9)
+    writer = start(device="cuda:0", command=("whycam", "again"), image_count=9)
     assert not read_run(tmp_path / "run").manifest.finished
     manifest = writer.finish()
-    assert (manifest.sources, manifest.image_count, manifest.device) == (("cats", "dogs"), 9, "cpu")
+    assert (manifest.sources, manifest.image_count, manifest.device) == (("cats",), 9, "cpu")
     assert manifest.created == created
     assert [(note.device, note.command) for note in manifest.resumed] == [("cuda:0", ("whycam", "again"))]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_rows_with_an_error_are_written_again_in_a_resumed_run(
+    tmp_path: Path, start: Callable[..., RunWriter], make_row: Callable[..., Row], finished: bool
+) -> None:
+    with start() as writer:
+        writer.write([make_row(0)])
+        writer.write([make_row(1, map=None, error="cut"), make_row(2, map=None, error="cut")])
+        if finished:
+            assert writer.finish().failures == 2
+    with start() as writer:
+        assert writer.finished == {make_row(0).key}
+        assert (writer.manifest.finished, writer.manifest.failures) == (False, 0)
+        writer.write([make_row(1)])
+    assert [(row.index, row.error) for row in read_run(tmp_path / "run").rows()] == [(0, None), (1, None)]
+    with start() as writer:
+        writer.write([make_row(2, map=None, error="still cut")])
+        assert writer.finish().failures == 1
+    rows = list(read_run(tmp_path / "run").rows())
+    assert [(row.index, row.error) for row in rows] == [(0, None), (1, None), (2, "still cut")]
+
+
+def test_a_run_of_errors_alone_is_written_again(
+    tmp_path: Path, start: Callable[..., RunWriter], make_row: Callable[..., Row]
+) -> None:
+    with start() as writer:
+        writer.write([make_row(0, map=None, error="cut")])
+        writer.finish()
+    with start() as writer:
+        assert list(read_run(tmp_path / "run").rows()) == []
+        writer.write([make_row(0)])
+        writer.finish()
+    assert [row.error for row in read_run(tmp_path / "run").rows()] == [None]
+
+
+def test_a_resumption_that_ends_before_the_errors_are_dropped_can_be_resumed(
+    tmp_path: Path,
+    start: Callable[..., RunWriter],
+    make_row: Callable[..., Row],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with start() as writer:
+        writer.write([make_row(0), make_row(1, map=None, error="cut")])
+        writer.finish()
+
+    def fail(folder: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("whycam.store.writer.drop_errors", fail)
+        with pytest.raises(RunError, match="Input/output error"):
+            start()
+    run = read_run(tmp_path / "run")
+    assert [row.error for row in run.rows()] == [None, "cut"]
+    assert not run.manifest.finished
+    with start() as writer:
+        writer.write([make_row(1)])
+        writer.finish()
+    assert [row.error for row in read_run(tmp_path / "run").rows()] == [None, None]
 
 
 def test_keys_that_another_program_put_into_the_manifest_stay(

@@ -16,7 +16,8 @@ from whycam.cli.running import places, plural, run_data, run_with_bar
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from whycam.store import Row
+    from whycam.runs import RunSummary
+    from whycam.store import Manifest, Row
 
 SHOWN = ("gradcam", "layercam", "hirescam", "eigencam")
 CONTROLS = ("random", "centre", "edges")
@@ -64,10 +65,12 @@ def demo(
         existing="resume",
     )
     summary = run_with_bar(request, quiet=json)
-    rows = list(read_run(out).rows())
+    finished = read_run(out)
+    rows = list(finished.rows())
     answers = {row.id: row.prediction_name == row.label for row in rows}
     shares = _shares(rows)
     lines = [
+        *_origin(summary, finished.manifest),
         f"the demo network is right on {sum(answers.values())} of {plural(len(answers), 'image')}",
         "share of each map's positive mass that falls on the digit:",
         "",
@@ -77,10 +80,29 @@ def demo(
     ]
     data = {
         **run_data(summary, request),
+        "created": finished.manifest.created,
         "accuracy": sum(answers.values()) / len(answers),
         "mass_on_the_digit": [asdict(share) for share in shares],
     }
     return Answer(lines, data, SOME_FAILED if summary.failed else DONE)
+
+
+def _origin(summary: "RunSummary", manifest: "Manifest") -> list[str]:
+    """Say that the numbers are an earlier call's, and which versions made them where these are others."""
+    if not summary.reused:
+        return []
+    now = manifest.resumed[-1].versions
+    calls = [manifest.versions, *(call.versions for call in manifest.resumed[:-1])]
+    others = {
+        f"{name} {call.get(name)} (now {now[name]})"
+        for call in calls
+        for name in now
+        if call.get(name) != now[name]
+    }
+    what = "all" if summary.reused == summary.images else f"{summary.reused} of {summary.images} images"
+    mend = "another --out makes them anew"
+    lines = [f"{what} read from {str(summary.folder)!r}, made earlier ({manifest.created}); {mend}"]
+    return [*lines, *([f"made with {', '.join(sorted(others))}"] if others else []), ""]
 
 
 def _shares(rows: Sequence["Row"]) -> list[Share]:

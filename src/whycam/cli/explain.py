@@ -33,6 +33,7 @@ _SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
 _TARGET_HELP = "top, INDEX, NAME, rank:K, A-B (why A rather than B), or prob:A."
 _LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
+_RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
 
 
@@ -56,7 +57,7 @@ def explain(
     mean: MeanOption = None,
     std: StdOption = None,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to write.")] = Path("run"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help=_RESUME_HELP)] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help=_BATCH_HELP)] = 16,
     device: DeviceOption = "auto",
     colormap: Annotated[
@@ -74,7 +75,7 @@ def explain(
 
     Exits with 0 when all is done, 1 when some images failed, 2 when nothing could run.
     """
-    from whycam.cli.target_text import parse_target
+    from whycam.cli.target_text import parse_target, with_names
     from whycam.methods import find_method
     from whycam.runs import Existing, PictureStyle, RunRequest, check_places
 
@@ -99,15 +100,16 @@ def explain(
         existing=existing,
     )
     summary = run_with_bar(request, quiet=json)
-    return Answer(_lines(summary), run_data(summary, request), SOME_FAILED if summary.failed else DONE)
+    named = with_names(summary.target, loaded.class_names)
+    return Answer(_lines(summary, named), run_data(summary, request), SOME_FAILED if summary.failed else DONE)
 
 
-def _lines(summary: "RunSummary") -> list[str]:
+def _lines(summary: "RunSummary", target: str) -> list[str]:
     reused = f"; {summary.reused} of {summary.images} were finished before" if summary.reused else ""
     lines = [
         f"{plural(summary.done, 'image')} explained{reused}",
         f"  methods   {', '.join(summary.methods)}",
-        f"  target    {summary.target}",
+        f"  target    {target}",
         f"  layer     {' + '.join(summary.layer.paths)}: {summary.layer.reason}",
         *places(summary.folder, summary.sheet),
     ]

@@ -92,6 +92,9 @@ class ModelChoice:
         kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
         if kind:
             tell(kind, f"{model.reference} has {model.provenance.describe()}")
+        else:
+            for note in model.provenance.notes:
+                tell("note", f"{model.reference}: {note}")
         return model
 
 

@@ -1,5 +1,6 @@
 """A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``."""
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -31,6 +32,17 @@ def parse_target(text: str, class_names: Sequence[str] | None) -> Target:
     if not contrasts:
         raise TargetError(_unknown(text, names))
     return contrasts[0]
+
+
+def with_names(described: str, class_names: Sequence[str] | None) -> str:
+    """Return a target's description with each class's name behind its index: ``class 2 (tabby)``."""
+    names = class_names or ()
+
+    def named(match: re.Match[str]) -> str:
+        index = int(match[1])
+        return f"{match[0]} ({names[index]})" if index < len(names) else match[0]
+
+    return re.sub(r"\bclass (\d+)", named, described)
 
 
 def _class_target(text: str, names: Sequence[str]) -> Target:

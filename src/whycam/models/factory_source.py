@@ -22,6 +22,9 @@ from whycam.models.preprocessing import Preprocessing
 from whycam.models.source import Built, ModelOptions, ModelSource
 from whycam.models.weights import StateDict
 
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TIMM_NOTE = "preprocessing taken from the network's pretrained_cfg"
+
 _serial = itertools.count()
 
 
@@ -124,7 +127,8 @@ def _built(factory: Callable[..., Any], num_classes: int | None, reference: str)
     result = factory() if num_classes is None else factory(num_classes=num_classes)
     match result:
         case nn.Module():
-            return Built(result, _timm_preprocessing(result))
+            preprocessing = _timm_preprocessing(result)
+            return Built(result, preprocessing, _TIMM_NOTE if preprocessing else None)
         case (nn.Module() as module, Preprocessing() as preprocessing):
             return Built(module, preprocessing)
     raise ModelError(
@@ -174,7 +178,21 @@ def _timm_preprocessing(module: nn.Module) -> Preprocessing | None:
     # what a configuration leaves open, timm fills with ImageNet's values: those were not given
     if not isinstance(config, dict) or not all(config.get(key) for key in ("input_size", "mean", "std")):
         return None
+    channels = _input_channels(module, config)
+    # a network made for other channels keeps the configuration for three; stems that fold pixels into
+    # channels take a multiple
+    if channels is not None and channels % config["input_size"][0]:
+        return None
     return Preprocessing.from_timm(module)
+
+
+def _input_channels(module: nn.Module, config: dict[str, Any]) -> int | None:
+    """Give the number of channels that the first convolution takes, None where there is none."""
+    named = config.get("first_conv")
+    modules = dict(module.named_modules())
+    first = modules.get(named) if isinstance(named, str) else None
+    convolutions = (one for one in (first, *modules.values()) if isinstance(one, _CONVOLUTIONS))
+    return next((one.in_channels for one in convolutions), None)
 
 
 @contextmanager

@@ -79,6 +79,12 @@ class LoadedModel:
         """
         if isinstance(sources, str | Path | Image.Image):
             raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
+        shape = getattr(sources, "shape", None)
+        if shape is not None:
+            raise UsageError(
+                f"prepare was given a tensor ({type(sources).__name__} {list(shape)}); "
+                "give files or PIL pictures, or explain model.module with it"
+            )
         if not sources:
             raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
         pictures = tuple(_picture(source) for source in sources)

@@ -1,6 +1,7 @@
 """Turn a model reference into a loaded network; `SOURCES` is the one registry of what is accepted."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,9 +12,9 @@ from whycam.errors import ModelError, UsageError
 from whycam.models.class_names import read_class_names
 from whycam.models.demo_source import demo_source
 from whycam.models.factory_source import file_source, module_source
-from whycam.models.loaded import LoadedModel
+from whycam.models.loaded import LoadedModel, Provenance
 from whycam.models.messages import one_line, some_of
-from whycam.models.network import published_network, unweighted_network, weighted_network
+from whycam.models.network import Network, published_network, unweighted_network, weighted_network
 from whycam.models.preprocessing import Preprocessing
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
 from whycam.models.timm_source import timm_source
@@ -94,9 +95,17 @@ def load(
         preprocessing=settled_preprocessing(options, network.built.preprocessing, one_line(reference)),
         class_names=names,
         reference=reference,
-        provenance=network.provenance,
+        provenance=_noted(network, options),
         device=place,
     )
+
+
+def _noted(network: Network, options: ModelOptions) -> Provenance:
+    """Say in the provenance where a preprocessing comes from that nobody named."""
+    note = network.built.note
+    if note is None or options.gives_preprocessing:
+        return network.provenance
+    return replace(network.provenance, notes=(*network.provenance.notes, note))
 
 
 def _source(reference: str, options: ModelOptions) -> ModelSource:

@@ -65,6 +65,12 @@ class ModelOptions:
         return len(self.mean) if self.channels is None and self.mean is not None else self.channels
 
     @property
+    def gives_preprocessing(self) -> bool:
+        """Whether nothing of a preprocessing that comes with the network is needed."""
+        whole = self.preprocessing is not None
+        return whole or None not in (self.size, self.mean, self.std)
+
+    @property
     def changes_preprocessing(self) -> bool:
         """Whether single values of the preprocessing were given."""
         values = (
@@ -81,10 +87,14 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class Built:
-    """A network, and the preprocessing that comes with it, None where nothing does."""
+    """A network, and the preprocessing that comes with it, None where nothing does.
+
+    ``note`` says where that preprocessing was found, where the user has not put it there.
+    """
 
     module: nn.Module
     preprocessing: Preprocessing | None
+    note: str | None = None
 
 
 @dataclass(frozen=True)

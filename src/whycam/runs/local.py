@@ -17,7 +17,7 @@ from whycam.runs.reading import Planned, chunks, read_ahead, reader
 from whycam.runs.request import Existing, Progress, RunRequest, RunSummary
 from whycam.store import LayerRecord, Manifest, MethodRecord, ModelRecord, RunWriter, read_run
 from whycam.store.files import run_errors
-from whycam.store.folder import FolderState, RunFolder
+from whycam.store.folder import RunFolder, refuse_foreign, refuse_run
 
 _WORKERS = 8
 
@@ -29,14 +29,8 @@ def check_places(sources: Sequence[str | Path], folder: Path, existing: Existing
     """
     find_images(sources)
     with run_errors(f"look into run folder {str(folder)!r}"):
-        state = RunFolder(folder).state()
-    if state is FolderState.RUN and existing == "refuse":
-        raise RunError(f"{str(folder)!r} holds a run already; go on with --resume, or choose another --out")
-    if state is FolderState.FOREIGN:
-        raise RunError(
-            f"{str(folder)!r} is neither a run folder nor empty; expected one of these or none yet; "
-            "choose another --out"
-        )
+        refuse = refuse_run if existing == "refuse" else refuse_foreign
+        refuse(RunFolder(folder))
 
 
 def run_explain(request: RunRequest, *, progress: Progress = lambda finished, planned: None) -> RunSummary:
@@ -115,6 +109,12 @@ def _manifest(request: RunRequest, layer: LayerRecord, image_count: int) -> Mani
         layer=layer,
         sources=tuple(map(str, request.sources)),
         image_count=image_count,
+        style=request.style.describe(),
+        settings={
+            "smoothing": None if request.smoothing is None else repr(request.smoothing),
+            "batch_size": request.batch_size,
+            "max_pixels": request.max_pixels,
+        },
     )
 
 

@@ -32,6 +32,10 @@ class PictureStyle:
         """Refuse an unknown colormap before hours of work rather than after them."""
         colorise(np.zeros((1, 1), np.float32), self.colormap)
 
+    def describe(self) -> dict[str, str]:
+        """Say the colormap and the opacity, as a manifest keeps them."""
+        return {"colormap": self.colormap, "opacity": self.opacity.describe()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:

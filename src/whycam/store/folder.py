@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from whycam.errors import RunError
+
 
 class FolderState(enum.Enum):
     """What was found at the place of a run folder."""
@@ -63,3 +65,27 @@ class RunFolder:
         # a run killed before its manifest was in place leaves these two and nothing else
         leftovers = {self.scratch.name, self.lock.name}
         return FolderState.EMPTY if names <= leftovers else FolderState.FOREIGN
+
+
+def refuse_run(run: RunFolder) -> None:
+    """Refuse a folder that a new run cannot begin in: with a run in it, or with anything else.
+
+    Raises RunError, and OSError where the folder cannot be looked at.
+    """
+    refuse_foreign(run)
+    if run.state() is FolderState.RUN:
+        raise RunError(
+            f"{str(run.path)!r} holds a run already; choose another folder (--out), or go on with --resume"
+        )
+
+
+def refuse_foreign(run: RunFolder) -> None:
+    """Refuse a folder with other things than a run in it; an empty one or none is fine.
+
+    Raises RunError, and OSError where the folder cannot be looked at.
+    """
+    if run.state() is FolderState.FOREIGN:
+        raise RunError(
+            f"{str(run.path)!r} is neither a run folder nor an empty one; expected one of these or none yet; "
+            "choose another folder (--out)"
+        )

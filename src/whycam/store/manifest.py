@@ -26,6 +26,8 @@ _SAME_RUN = (
     "target",
     "layer.paths",
     "seed",
+    "style",
+    "sources",
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -75,8 +77,9 @@ class Manifest:
     """How a run was made, and whether it is finished.
 
     ``failures`` is the number of images with an error, counted when the run finishes and 0 before.
-    ``image_count`` is the number of images planned. ``created`` is UTC, ISO 8601. ``preprocessing`` and the
-    methods' parameters are JSON values; tuples come back as lists.
+    ``image_count`` is the number of images planned. ``created`` is UTC, ISO 8601. ``style`` says how the
+    pictures were drawn (colormap and opacity), ``settings`` what else was set when the run began. These,
+    ``preprocessing`` and the methods' parameters are JSON values; tuples come back as lists.
     """
 
     command: tuple[str, ...]
@@ -91,6 +94,8 @@ class Manifest:
     layer: LayerRecord | None
     sources: tuple[str, ...]
     image_count: int
+    style: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = field(default_factory=dict)
     failures: int = 0
     finished: bool = False
     resumed: tuple[Resumption, ...] = ()
@@ -306,6 +311,8 @@ def _manifest(fields: _Fields) -> Manifest:
         layer=None if layer is None else LayerRecord(paths=layer.texts("paths"), reason=layer.text("reason")),
         sources=fields.texts("sources"),
         image_count=fields.integer("image_count"),
+        style=fields.mapping("style"),
+        settings=fields.mapping("settings"),
         failures=fields.integer("failures"),
         finished=fields.flag("finished"),
         resumed=tuple(_resumption(item) for item in fields.inners("resumed")),

@@ -1,7 +1,7 @@
 """All commits into one ``explanations.parquet``, in the plan's order, in bounded memory."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,26 +37,62 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Survey:
-    """Every row's source and place in it, in the plan's order, and the bytes that it takes about."""
+    """Every row's source and place in it, in the plan's order, and the bytes that it takes about.
+
+    ``broken`` says which rows have an error; ``failures`` counts the images of these.
+    """
 
     units: list[_Unit]
     unit: NDArray[np.int32]
     position: NDArray[np.int32]
     size: NDArray[np.float64]
+    broken: NDArray[np.bool_]
     failures: int
+
+    def without_errors(self) -> "_Survey":
+        """The rows that have no error."""
+        kept = ~self.broken
+        return replace(
+            self,
+            unit=self.unit[kept],
+            position=self.position[kept],
+            size=self.size[kept],
+            broken=self.broken[kept],
+            failures=0,
+        )
 
 
 def merge(folder: RunFolder) -> Merged:
     """Bring ``explanations.parquet`` up to date with the commits, which stay. Raises RunError, OSError."""
+    paths, through = _sources(folder)
+    survey = _survey(paths)
+    if paths != [folder.table]:
+        _replace_table(folder, survey, through)
+    return Merged(through, survey.failures)
+
+
+def drop_errors(folder: RunFolder) -> int:
+    """Merge all commits but for the rows with an error; return the last commit's number.
+
+    The commits stay, and are passed over. Raises RunError, OSError.
+    """
+    paths, through = _sources(folder)
+    _replace_table(folder, _survey(paths).without_errors(), through)
+    return through
+
+
+def _sources(folder: RunFolder) -> tuple[list[Path], int]:
+    """The files that hold the committed rows, the earlier merged one first, and the last commit's number."""
     shards = list_shards(folder)
     before = _merged_through(folder)
     fresh = [path for number, path in shards if number > (before or 0)]
     through = max([before or 0, *(number for number, _ in shards)])
-    survey = _survey(fresh if before is None else [folder.table, *fresh])
-    if before is None or fresh:
-        write_atomically(folder.table, folder.scratch, lambda file: _write(file, survey, through))
-        sync_folder(folder.path)
-    return Merged(through, survey.failures)
+    return (fresh if before is None else [folder.table, *fresh]), through
+
+
+def _replace_table(folder: RunFolder, survey: _Survey, through: int) -> None:
+    write_atomically(folder.table, folder.scratch, lambda file: _write(file, survey, through))
+    sync_folder(folder.path)
 
 
 def _merged_through(folder: RunFolder) -> int | None:
@@ -69,6 +105,7 @@ def _merged_through(folder: RunFolder) -> int | None:
 def _survey(paths: Sequence[Path]) -> _Survey:
     units: list[_Unit] = []
     indices, sizes = [np.zeros(0, np.int64)], []
+    errors = [np.zeros(0, np.bool_)]
     failed: set[str] = set()
     for path in paths:
         with open_part(path) as part:
@@ -77,7 +114,9 @@ def _survey(paths: Sequence[Path]) -> _Survey:
                 units.append(_Unit(path, group))
                 indices.append(table.column("index").to_numpy())
                 sizes.append(part.size(group) / max(table.num_rows, 1))
-                failed.update(table.filter(table.column("error").is_valid()).column("id").to_pylist())
+                broken = table.column("error").is_valid()
+                errors.append(broken.to_numpy())
+                failed.update(table.filter(broken).column("id").to_pylist())
     counts = np.array([len(index) for index in indices[1:]], np.int64)
     order = np.argsort(np.concatenate(indices), kind="stable")
     unit = np.repeat(np.arange(len(units)), counts)[order]
@@ -87,6 +126,7 @@ def _survey(paths: Sequence[Path]) -> _Survey:
         unit=unit.astype(np.int32),
         position=(order - starts[unit]).astype(np.int32),
         size=np.array(sizes, np.float64)[unit],
+        broken=np.concatenate(errors)[order],
         failures=len(failed),
     )
 

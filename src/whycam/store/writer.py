@@ -16,7 +16,7 @@ from typing import Any
 
 from whycam.errors import RunError
 from whycam.store.files import make_folders, remove_files, run_errors, sync_folder, write_atomically
-from whycam.store.folder import FolderState, RunFolder
+from whycam.store.folder import FolderState, RunFolder, refuse_foreign, refuse_run
 from whycam.store.lock import FolderLock
 from whycam.store.manifest import (
     SCHEMA_VERSION,
@@ -27,17 +27,18 @@ from whycam.store.manifest import (
     read_document,
     utc_now,
 )
-from whycam.store.merge import merge
+from whycam.store.merge import drop_errors, merge
 from whycam.store.names import PictureNames
 from whycam.store.parts import (
     WRITE_OPTIONS,
     committed,
     has_merged,
+    list_shards,
     open_part,
     remove_merged_shards,
     shard_path,
 )
-from whycam.store.schema import COMMIT, ArrowTable, Key, Row, plain_text, rows_to_table
+from whycam.store.schema import ArrowTable, Key, Row, plain_text, rows_to_table
 
 
 @dataclass
@@ -47,6 +48,7 @@ class _Ledger:
     finished: set[Key] = field(default_factory=set)
     pictures: set[str] = field(default_factory=set)
     last_commit: int = 0
+    has_errors: bool = False
 
 
 class RunWriter:
@@ -77,23 +79,24 @@ class RunWriter:
         manifest holds what JSON does not have.
         """
         document = manifest.to_document()
-        return cls._open(RunFolder(Path(folder)), _refuse_run, lambda run: _begin(run, document))
+        return cls._open(RunFolder(Path(folder)), refuse_run, lambda run: _begin(run, document))
 
     @classmethod
     def resume(cls, folder: str | os.PathLike[str], manifest: Manifest) -> "RunWriter":
         """Go on with a run, finished or not; begin it where there is none yet.
 
-        ``manifest`` is that of the call at hand: its model, methods, target, layer, preprocessing and seed
-        must be the run's. Its sources and image count take the place of the run's, so that a run can be
-        extended; its time, command, versions and device are noted as a resumption. Rows with an error count
-        as finished. Raises RunError as ``create``, and when a setting differs.
+        ``manifest`` is that of the call at hand: its model, methods, target, layer, preprocessing, seed,
+        style and sources must be the run's. Its image count takes the place of the run's, whose sources may
+        hold more by now; its time, command, versions and device are noted as a resumption. Rows with an
+        error are dropped, so that they can be written again. Raises RunError as ``create``, and when a
+        setting differs.
         """
         document = manifest.to_document()
 
         def begin_or_go_on(run: RunFolder) -> tuple[dict[str, object], _Ledger]:
             return _go_on(run, document) if run.state() is FolderState.RUN else _begin(run, document)
 
-        return cls._open(RunFolder(Path(folder)), _refuse_foreign, begin_or_go_on)
+        return cls._open(RunFolder(Path(folder)), refuse_foreign, begin_or_go_on)
 
     @classmethod
     def _open(
@@ -127,7 +130,10 @@ class RunWriter:
 
     @property
     def finished(self) -> Set[Key]:
-        """The (id, method, target) of every committed row, earlier runs' included; not a copy."""
+        """The (id, method, target) of every committed row, earlier calls' without an error included.
+
+        Not a copy.
+        """
         return self._finished
 
     def write(self, rows: Iterable[Row]) -> None:
@@ -236,20 +242,6 @@ class RunWriter:
             sync_folder(self._unsynced.pop())
 
 
-def _refuse_run(run: RunFolder) -> None:
-    _refuse_foreign(run)
-    if run.state() is FolderState.RUN:
-        raise RunError(f"{str(run.path)!r} holds a run already; go on with --resume, or choose another --out")
-
-
-def _refuse_foreign(run: RunFolder) -> None:
-    if run.state() is FolderState.FOREIGN:
-        raise RunError(
-            f"{str(run.path)!r} is neither a run folder nor an empty one; expected one of these or none yet; "
-            "choose another --out"
-        )
-
-
 def _begin(run: RunFolder, document: dict[str, object]) -> tuple[dict[str, object], _Ledger]:
     make_folders(run.scratch)
     _write_document(run, document)
@@ -265,6 +257,7 @@ def _go_on(run: RunFolder, new: dict[str, object]) -> tuple[dict[str, object], _
     remove_files(run.scratch)
     make_folders(run.scratch)
     make_folders(run.shards)
+    through = 0
     if has_merged(run):
         with open_part(run.table) as merged:
             through = merged.merged_through
@@ -274,18 +267,25 @@ def _go_on(run: RunFolder, new: dict[str, object]) -> tuple[dict[str, object], _
             f"run folder {place!r} is finished and lacks {run.table.name}; restore it from a copy, "
             "or choose another --out"
         )
-    ledger = _read_ledger(run)
+    ledger = _read_ledger(run, through)
     note = {"time": utc_now(), **{key: new[key] for key in ("command", "versions", "device")}}
     earlier: Any = document["resumed"]
-    document |= {"finished": False, "sources": new["sources"], "image_count": new["image_count"]}
+    document |= {"finished": False, "failures": 0, "image_count": new["image_count"]}
     document |= {"resumed": [*earlier, note], "schema_version": SCHEMA_VERSION}
     _write_document(run, document)
+    if ledger.has_errors:
+        # after the manifest: a run that says it is finished must not lack rows
+        remove_merged_shards(run, drop_errors(run))
     return document, ledger
 
 
-def _read_ledger(run: RunFolder) -> _Ledger:
-    ledger = _Ledger()
-    for table in committed(run, ["id", "method", "target", "overlay", COMMIT]):
+def _read_ledger(run: RunFolder, through: int) -> _Ledger:
+    """Go through the rows without an error; ``through`` is the last commit in the merged file."""
+    # not the rows' numbers alone: a commit whose rows were all dropped has used its number up
+    ledger = _Ledger(last_commit=max([through, *(number for number, _ in list_shards(run))]))
+    for whole in committed(run, ["id", "method", "target", "overlay", "error"]):
+        table = whole.filter(whole.column("error").is_null())
+        ledger.has_errors |= table.num_rows < whole.num_rows
         ids, methods, targets, overlays = (
             [plain_text(text) for text in table.column(name).to_pylist()]
             for name in ("id", "method", "target", "overlay")
@@ -294,7 +294,6 @@ def _read_ledger(run: RunFolder) -> _Ledger:
             # interned: a million rows share a few methods and targets
             ledger.finished.add((name or "", method and sys.intern(method), target and sys.intern(target)))
         ledger.pictures.update(name for name in overlays if name is not None)
-        ledger.last_commit = max([ledger.last_commit, *table.column(COMMIT).to_pylist()])
     return ledger
 
 
