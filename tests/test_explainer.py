@@ -146,7 +146,7 @@ TARGETS = [
 
 class TestBatches:
     @pytest.mark.parametrize("batch_size", [1, 2, 3, 5, 100])
-    @pytest.mark.parametrize("target", TARGETS, ids=str)
+    @pytest.mark.parametrize("target", TARGETS, ids=lambda value: str(value).split(" at 0x")[0])
     def test_batches_equal_the_whole(self, model, images, batch_size, target):
         options = {"layer": "blocks.0", "method": "layercam", "target": target}
         whole = explain(model, images, **options)

@@ -234,7 +234,7 @@ class TestRefusals:
             *[torch.tensor([0.0, 1.0, 2.0]), torch.tensor([True, False, True]), torch.zeros(3, 1).long()],
             *[torch.tensor(1.0), torch.tensor(True), np.array(True), np.bool_(True), np.float64(1)],
         ],
-        ids=repr,
+        ids=lambda value: repr(value).split(" at 0x")[0],
     )
     def test_what_is_no_target_is_refused(self, target, unchecked):
         assert refusal(target)

@@ -194,24 +194,27 @@ def test_a_layer_that_returns_its_features_in_a_container(kind):
     torch.testing.assert_close(gradients, expected_gradients, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize(
+    "first", [lambda x: x.square().mean(), lambda x: x.mean((2, 3)), lambda x: x[:, 0, 0]]
+)
 @pytest.mark.parametrize("kind", ["tuple", "dict"])
-def test_a_number_before_the_features_is_passed_over(kind):
-    """As where a block returns a loss of its own first."""
+def test_what_is_not_the_features_is_passed_over(kind, first):
+    """As where a block returns a loss of its own, or pooled features, first."""
 
-    class WithLoss(nn.Module):
+    class WithOther(nn.Module):
         def __init__(self):
             super().__init__()
             self.convolution = nn.Conv2d(3, 8, 3, padding=1)
 
         def forward(self, images):
             features = self.convolution(images)
-            loss = features.square().mean()
-            return {"loss": loss, "features": features} if kind == "dict" else (loss, features)
+            other = first(features)
+            return {"other": other, "features": features} if kind == "dict" else (other, features)
 
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.layer = WithLoss()
+            self.layer = WithOther()
             self.head = nn.Linear(8, CLASSES)
 
         def forward(self, images):

@@ -133,6 +133,18 @@ def test_no_graph_outlives_a_choice_or_an_explanation(no_collector):
         del result
 
 
+@pytest.mark.parametrize("way", [choose_layer, lambda m, x: explain(m, x, layer="blocks.1")])
+def test_no_graph_outlives_a_forward_that_raises(way):
+    model = settle(Residual())
+    model.blocks.append(Passing())
+    model.head.forward = lambda x: 1 / 0
+    GraphNode.alive.clear()
+    with pytest.raises(ZeroDivisionError):
+        way(model, pictures())
+    gc.collect()  # the traceback is in a cycle of its own
+    assert [node() for node in GraphNode.alive] == [None]
+
+
 @pytest.mark.parametrize("build", [Plain, Residual, lambda: Transformer((3, 3))])
 def test_weights_die_with_their_model(build, no_collector):
     for way in (
