@@ -99,7 +99,7 @@ class TestConvolutions:
 
         choice = chosen(Narrowing())
         assert choice.path == "0"
-        assert "channels" in candidate(choice, "1").objection if candidate(choice, "1") else True
+        assert candidate(choice, "1") is None
         assert "positions" in candidate(choice, "3").objection
 
     def test_channels_last_networks(self):
@@ -121,11 +121,7 @@ class TestConvolutions:
         assert not candidate(choice, "mlp").trunk
 
     def test_a_repeated_module_is_named_with_its_call(self):
-        choice = chosen(Repeated())
-        assert choice.path in ("third", "relu#3")
-        model = settle(Repeated())
-        model.third = model.second = model.first = nn.Conv2d(3, 3, 3, padding=1)
-        model.first = nn.Conv2d(3, 3, 3, padding=1)
+        assert chosen(Repeated()).path == "relu#3"
 
     def test_a_shared_block_that_runs_several_times_can_be_explained(self):
         class Recurrent(nn.Module):
@@ -327,14 +323,14 @@ class TestEdges:
             nn.Linear(16, 5),
         )
         settle(model)
-        try:
-            choice = choose_layer(model, pictures(1, size=size))
-        except LayerError as error:
-            assert "\n" not in str(error)  # noqa: PT017
-            assert size in ((1, 1), (2, 2))
-        else:
-            assert len(choice.grid) == 2
-            assert explain(model, pictures(1, size=size)).maps.shape == (1, *choice.grid)
+        if max(size) <= 2:  # one cell is no grid
+            with pytest.raises(LayerError, match="no layer has a grid") as caught:
+                choose_layer(model, pictures(1, size=size))
+            assert "\n" not in str(caught.value)
+            return
+        choice = choose_layer(model, pictures(1, size=size))
+        assert len(choice.grid) == 2
+        assert explain(model, pictures(1, size=size)).maps.shape == (1, *choice.grid)
 
     def test_a_small_grid_is_taken_where_there_is_none_larger(self):
         choice = chosen(

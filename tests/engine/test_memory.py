@@ -102,14 +102,15 @@ def test_a_captures_graph_dies_with_it(no_collector):
         assert [reference() for reference in references] == [None] * 5
 
 
+NODES = []
+
+
 class GraphNode(torch.autograd.Function):
     """Does nothing; its context lives as long as the graph that it is in."""
 
-    alive: list = []  # noqa: RUF012
-
     @staticmethod
     def forward(context, x):
-        GraphNode.alive.append(weakref.ref(context))
+        NODES.append(weakref.ref(context))
         return x * 1
 
     @staticmethod
@@ -126,10 +127,10 @@ def test_no_graph_outlives_a_choice_or_an_explanation(no_collector):
     model = settle(Residual())
     model.blocks.append(Passing())
     for way in (choose_layer, explain, lambda m, x: explain(m, x, layer=["stem", "blocks.1"])):
-        GraphNode.alive.clear()
+        NODES.clear()
         result = way(model, pictures())
-        assert GraphNode.alive
-        assert [node() for node in GraphNode.alive] == [None] * len(GraphNode.alive)
+        assert NODES
+        assert [node() for node in NODES] == [None] * len(NODES)
         del result
 
 
@@ -138,11 +139,11 @@ def test_no_graph_outlives_a_forward_that_raises(way):
     model = settle(Residual())
     model.blocks.append(Passing())
     model.head.forward = lambda x: 1 / 0
-    GraphNode.alive.clear()
+    NODES.clear()
     with pytest.raises(ZeroDivisionError):
         way(model, pictures())
     gc.collect()  # the traceback is in a cycle of its own
-    assert [node() for node in GraphNode.alive] == [None]
+    assert [node() for node in NODES] == [None]
 
 
 @pytest.mark.parametrize("build", [Plain, Residual, lambda: Transformer((3, 3))])

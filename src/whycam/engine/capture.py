@@ -157,9 +157,9 @@ def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
 
 def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | None, ...]:
     try:
-        return torch.autograd.grad(
-            scores, nodes, torch.full_like(scores, scale), retain_graph=True, allow_unused=True
-        )
+        with torch.enable_grad():
+            total = (scores * scale).sum()  # a sum: given weights of its own, grad would import sympy first
+        return torch.autograd.grad(total, nodes, retain_graph=True, allow_unused=True)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
@@ -222,8 +222,8 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
 
 
 def _is_record(value: Any) -> bool:
-    """Say whether a value is an object that holds its results as attributes."""
-    return hasattr(value, "__dict__") and not isinstance(value, type | nn.Module) and not callable(value)
+    """Say whether a value is an object that holds class scores among its attributes."""
+    return hasattr(value, "__dict__") and isinstance(vars(value).get("logits"), Tensor)
 
 
 def _reaches(outputs: Any) -> bool:
@@ -246,8 +246,9 @@ class _Recorder:
         self.calls, self.found, self.interrupted = {}, {}, False
         parts = {address.path: self.module.get_submodule(address.path) for address in self.layers}
         _refuse_scripted(parts)
-        handles = [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
+        handles: list[Any] = []
         try:
+            handles += [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
             with _restored_grad_mode():
                 torch.set_grad_enabled(grad_before_the_layer)
                 outputs = self.module(self.images.clone())  # a copy: some models normalise in place

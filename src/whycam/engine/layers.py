@@ -200,8 +200,9 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
         return
     # Half precision would lose a gradient spread over many positions; only where there is one counts here.
     half = any(visit.half for visit in visits)
-    scale = torch.full_like(score, HALF_SCALE if half else 1.0)
-    torch.autograd.grad(score, pixels, scale, allow_unused=True)
+    with torch.enable_grad():
+        scaled = score * (HALF_SCALE if half else 1.0)
+    torch.autograd.grad(scaled, pixels, retain_graph=True, allow_unused=True)
     paths = _paths_between(score, pixels)
     none = score.new_zeros((), dtype=torch.float32)
     shares = torch.stack([none if visit.reached is None else visit.reached for visit in visits])
