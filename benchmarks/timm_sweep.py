@@ -10,10 +10,10 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -24,9 +24,23 @@ from whycam.engine import LayerChoice, address_of, capture, choose_layer, explai
 from whycam.engine.grid import fits
 from whycam.errors import WhycamError
 from whycam.explainer import explain_methods
+from whycam.methods.gradient import gradcam, layercam
+from whycam.targets import Target, TopClass
 
 FAMILIES = Path(__file__).with_name("timm_families.csv")
 METHODS = ("gradcam", "hirescam", "layercam", "eigencam")
+ORDERED = (gradcam, layercam)
+
+
+class Moved(NamedTuple):
+    """How many corners are moved most by their own change: of the layer's activations, and of a map."""
+
+    activations: int
+    maps: int
+
+    def __str__(self) -> str:
+        """Return both counts, of four."""
+        return f"{self.activations}/4, {self.maps}/4"
 
 
 @dataclass(frozen=True)
@@ -40,8 +54,9 @@ class Finding:
     layout: str = ""
     grid: tuple[int, ...] = ()
     support: float = 0.0
-    corners: int = 0
+    moved: "Moved" = field(default_factory=lambda: Moved(0, 0))
     order_at: str = ""
+    moved_there: "Moved" = field(default_factory=lambda: Moved(0, 0))
     seconds: float = 0.0
     trouble: str = ""
 
@@ -92,8 +107,8 @@ def examine(family: str, name: str) -> Finding:
         return Finding(family, name, size, trouble=str(error))
     seconds = time.perf_counter() - start
     support = next(c.support for c in choice.candidates if c.path == choice.path)
-    corners = corners_in_place(model, image, [choice.path])[choice.path]
-    order_at = choice.path if corners == 4 else shallower_in_order(model, image, choice)
+    moved = corners_in_place(model, image, [choice.path])[choice.path]
+    order_at, there = in_order(model, image, choice, moved)
     trouble = "; ".join(_troubles(model, image, choice.grid, choice.path, order_at))
     return Finding(
         family,
@@ -103,28 +118,36 @@ def examine(family: str, name: str) -> Finding:
         choice.layout,
         choice.grid,
         support,
-        corners,
+        moved,
         order_at,
+        there,
         seconds,
         trouble,
     )
 
 
-def shallower_in_order(model: nn.Module, image: Tensor, choice: LayerChoice) -> str:
-    """Return a shallower layer of the chosen one's layout in which all four corners are in place.
+def in_order(model: nn.Module, image: Tensor, choice: LayerChoice, moved: Moved) -> tuple[str, Moved]:
+    """Return the deepest layer of the chosen one's layout whose corners are in place, and their counts.
 
     Where every position of a deep layer depends on the whole image (attention, token mixing, wide kernels),
-    a corner's change may end up anywhere; the order of positions then shows before that mixing. Of up to 12
-    layers, spread over the depth, the deepest such one is returned.
+    a corner's change may end up anywhere; the order of positions then shows before that mixing. The chosen
+    layer is tried first, then up to 12 that are spread over the depth. Where no layer has all corners of a
+    map in place, one that has those of its activations in place is returned.
     """
-    alike = [c.path for c in choice.candidates if c.layout == choice.layout and c.path != choice.path]
+    if moved == (4, 4):
+        return choice.path, moved
+    second = (choice.path, moved) if moved.activations == 4 else ("", Moved(0, 0))
+    alike = [
+        c.path for c in choice.candidates if c.layout == choice.layout and c.path != choice.path and c.support
+    ]
     spread = alike[:: max(1, len(alike) // 12)]
     for start in range(0, len(spread), 4):  # all at once would take much memory
-        counts = corners_in_place(model, image, spread[start : start + 4])
-        for path, count in counts.items():
-            if count == 4:
-                return path
-    return ""
+        for path, there in corners_in_place(model, image, spread[start : start + 4]).items():
+            if there == (4, 4):
+                return path, there
+            if there.activations == 4 and not second[0]:
+                second = path, there
+    return second
 
 
 def _troubles(
@@ -141,22 +164,40 @@ def _troubles(
         yield "no layer of this layout has its corners in place"
 
 
-def corners_in_place(model: nn.Module, image: Tensor, layers: list[str]) -> dict[str, int]:
-    """Change each corner of the image in turn; count each layer's corners that its own change moves most."""
+def corners_in_place(model: nn.Module, image: Tensor, layers: list[str]) -> dict[str, Moved]:
+    """Change each corner of the image in turn; count each layer's corners that its own change moves most.
+
+    Counted for the activations, and for the maps of the methods in ``ORDERED``, of which the better counts.
+    """
     if not layers:
         return {}
     with explaining(model) as live:
-        before, *after = [_activations(live, one, layers) for one in _with_changed_corners(image)]
+        target = TopClass().pin(capture(live, image, [address_of(live, layers[0])]).outputs)
+        before, *after = [_seen(live, one, layers, target) for one in _with_changed_corners(image)]
     counts = {}
     for path, still in before.items():
-        moved = [_by_quadrant((one[path] - still).square().sum((0, 1))) for one in after]
-        counts[path] = int((torch.stack(moved).argmax(0) == torch.arange(4)).sum())
+        activations, *maps = [
+            _in_place([one[path][kind] - still[kind] for one in after]) for kind in range(len(still))
+        ]
+        counts[path] = Moved(activations, max(maps))
     return counts
 
 
-def _activations(model: nn.Module, image: Tensor, layers: list[str]) -> dict[str, Tensor]:
-    found = capture(model, image, [address_of(model, layer) for layer in layers]).layers
-    return {path: layer.activations() for path, layer in zip(layers, found, strict=True)}
+def _in_place(changes: list[Tensor]) -> int:
+    """Count the corners, of four, that are moved most by the change in that corner."""
+    moved = torch.stack([_by_quadrant(change.square().flatten(0, -3).sum(0)) for change in changes])
+    return int((moved.argmax(0) == torch.arange(4)).sum())
+
+
+def _seen(model: nn.Module, image: Tensor, layers: list[str], target: Target) -> dict[str, list[Tensor]]:
+    """Return each layer's activations [1, C, *grid] and its maps [1, *grid] of one image."""
+    found = capture(model, image, [address_of(model, layer) for layer in layers])
+    gradients = found.gradients(found.score(target))
+    seen = {}
+    for path, layer, gradient in zip(layers, found.layers, gradients, strict=True):
+        activations = layer.activations()
+        seen[path] = [activations, *(method(activations, gradient) for method in ORDERED)]
+    return seen
 
 
 def _with_changed_corners(image: Tensor) -> Iterator[Tensor]:
@@ -185,9 +226,10 @@ def table(findings: list[Finding]) -> str:
     ]
     for found in findings:
         grid, size = " x ".join(map(str, found.grid)), " x ".join(map(str, found.size[1:]))
+        place = "there" if found.order_at == found.layer else f"`{found.order_at}`: {found.moved_there}"
         lines.append(
             f"| {found.family} | {found.model} | {size} | `{found.layer}` | {found.layout} | {grid} | "
-            f"{found.support:.0%} | {found.corners}/4 | `{found.order_at}` | {found.trouble or 'yes'} |"
+            f"{found.support:.0%} | {found.moved} | {place} | {found.trouble or 'yes'} |"
         )
     return "\n".join(lines)
 
@@ -206,7 +248,7 @@ def main() -> None:
             warnings.simplefilter("ignore")
             findings.append(examine(family, name))
         found = findings[-1]
-        order = f"{found.corners}/4 {found.order_at}"
+        order = f"{found.moved} {found.order_at} {found.moved_there}"
         print(f"{family:24} {found.layer:36} {found.grid} {order} {found.seconds:.2f}s {found.trouble}")
         sys.stdout.flush()
     usable = sum(not found.trouble for found in findings)
@@ -216,18 +258,23 @@ def main() -> None:
 
 
 def _page(findings: list[Finding], usable: int) -> str:
-    at_once = sum(found.corners == 4 for found in findings)
+    at_once = sum(found.moved == (4, 4) for found in findings)
+    maps = sum(found.moved_there.maps == 4 for found in findings)
+    without = ", ".join(found.family for found in findings if found.moved_there.maps < 4)
     return f"""# The layer chosen on every timm family
 
 timm {timm.__version__}, torch {torch.__version__.split("+")[0]}; random weights from a fixed seed, the
 smallest variant of each family. `make sweep` makes this page again.
 
 {usable} of {len(findings)} families pass every check: a layer is found, its grid fits the input, the maps of
-{", ".join(METHODS)} are finite and not constant, and the positions are in order. For the order, the same
-patch is added to each corner of the image in turn: each corner of the layer must be moved most by the change
-in the same corner of the image ("corners"). This holds at the chosen layer itself in {at_once} families. In
-the others a change has spread over the image by then; there it is shown at a shallower layer of the same
-layout ("order seen at").
+{", ".join(METHODS)} are finite and not constant, and the positions are in order.
+
+For the order, the same patch is added to each corner of the image in turn: each corner must be moved most
+by the change in the same corner of the image. "Corners" counts this at the chosen layer, for its
+activations and for the map (Grad-CAM's or LayerCAM's, whichever counts more). Both are 4 of 4 there in
+{at_once} families. In the others a change has spread over the image by then; there the order is shown at
+a shallower layer of the same layout ("order seen at"), with its counts. So a map's corners are all in
+place in {maps} families; only the activations' are in the rest: {without or "none"}.
 
 "Support" is the share of the grid's positions that the top score's gradient reaches.
 

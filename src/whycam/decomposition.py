@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from whycam.engine import address_of, capture, explaining, find_layer
 from whycam.engine.capture import outputs_with
 from whycam.errors import UsageError
-from whycam.explainer import Preparing, checked_images
+from whycam.explainer import Preparing, ready
 from whycam.methods.activation import concept_maps
 from whycam.targets import logits_of
 
@@ -41,8 +41,7 @@ def concepts(
     """
     if count < 1 or top < 1:
         raise UsageError(f"count is {count} and top {top}; expected at least 1 of each")
-    module = model if isinstance(model, nn.Module) else model.module
-    pixels = checked_images(images if isinstance(model, nn.Module) else model.prepare(images).images)
+    module, pixels, _ = ready(model, images)
     with explaining(module) as live:
         address = address_of(live, layer or find_layer(live, pixels).path)
         found = capture(live, pixels, [address]).layers[0]

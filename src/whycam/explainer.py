@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine import Address, Capture, LayerChoice, address_of, capture, explaining, find_layer
-from whycam.engine.capture import detached, joined
 from whycam.engine.head import class_weights
 from whycam.engine.layers import choose_layer as choose_layer_of
+from whycam.engine.nested import detached, joined
 from whycam.errors import LayerError, MethodError, UsageError
 from whycam.explanation import Explanation, Origin
 from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method, fuse
@@ -159,21 +159,26 @@ def _explain_all(
     known = [find_method(method) for method in methods]
     for method in known:
         _check_smoothing(method, smoothing)
-    if isinstance(model, nn.Module):
-        module, pixels, context = model, checked_images(images), {}
-    elif isinstance(model, Preparing):
-        prepared = model.prepare(images)
-        module, pixels, context = model.module, checked_images(prepared.images), _context(model, prepared)
-    else:
-        raise UsageError(
-            f"the model is a {type(model).__name__}; give an nn.Module, or what whycam.load(...) returns"
-        )
+    module, pixels, prepared = ready(model, images)
+    context = {} if prepared is None else _context(model, prepared)
     rows, reason = _in_batches(module, pixels, known, targets, layer, smoothing, batch_size)
     context |= {"reason": reason, "smoothing": smoothing}
     return [[replace(explanation, **context) for explanation in row] for row in rows]
 
 
-def _context(model: Preparing, prepared: Prepared) -> dict[str, Any]:
+def ready(model: nn.Module | Preparing, images: Any) -> tuple[nn.Module, Images, Prepared | None]:
+    """Return the network and the checked batch, and what files were read, if any; raises UsageError."""
+    if isinstance(model, nn.Module):
+        return model, checked_images(images), None
+    if isinstance(model, Preparing):
+        prepared = model.prepare(images)
+        return model.module, checked_images(prepared.images), prepared
+    raise UsageError(
+        f"the model is a {type(model).__name__}; give an nn.Module, or what whycam.load(...) returns"
+    )
+
+
+def _context(model: Any, prepared: Prepared) -> dict[str, Any]:
     origin = Origin()
     if isinstance(model, Documented):
         weights = model.provenance
@@ -194,9 +199,8 @@ def choose_layer(model: nn.Module | Preparing, images: Any) -> LayerChoice:
     ``model`` and ``images`` as for ``explain``. The answer carries its reason and the other candidates; it
     is remembered by architecture and input size. Raises LayerError where no layer is fit.
     """
-    if isinstance(model, nn.Module):
-        return choose_layer_of(model, checked_images(images))
-    return choose_layer_of(model.module, checked_images(model.prepare(images).images))
+    module, pixels, _ = ready(model, images)
+    return choose_layer_of(module, pixels)
 
 
 def checked_images(images: Any) -> Images:

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from whycam.engine.capture import HALF_SCALE, channels_of, grid_key, hints_of, tensors_in
+from whycam.engine.capture import HALF_SCALE, channels_of, hints_of
 from whycam.engine.grid import Layout, read_layout
+from whycam.engine.nested import grid_key, tensors_in
 from whycam.engine.session import check_parameters, explaining, plain, same_random_state
 from whycam.errors import EngineError, LayerError
 from whycam.types import Images

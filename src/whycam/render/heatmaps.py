@@ -55,16 +55,24 @@ def normalise(heatmaps: Heatmaps, how: Normalisation = "image") -> Heatmaps:
     together) has no strongest place: it is only clipped to [0, 1], so a uniform 0.1 stays 0.1.
     Values that are negative or not finite become 0. Raises UsageError for another ``how``.
     """
+    _check_normalisation(how)
+    return _scaled(rectify(heatmaps), how)
+
+
+def _check_normalisation(how: str) -> None:
     if how not in ("image", "shared"):
         raise UsageError(f"normalisation {how!r} is unknown; expected 'image' or 'shared'")
-    if heatmaps.numel() == 0:
-        return heatmaps
-    heatmaps = rectify(heatmaps)
-    axes = tuple(range(1 if how == "image" else 0, heatmaps.ndim))
-    highest = heatmaps.amax(dim=axes, keepdim=True)
-    lowest = heatmaps.amin(dim=axes, keepdim=True)
+
+
+def _scaled(rectified: Heatmaps, how: Normalisation) -> Heatmaps:
+    """Divide what is already rectified by the maximum; gives a new tensor."""
+    if rectified.numel() == 0:
+        return rectified
+    axes = tuple(range(1 if how == "image" else 0, rectified.ndim))
+    highest = rectified.amax(dim=axes, keepdim=True)
+    lowest = rectified.amin(dim=axes, keepdim=True)
     constant = highest - lowest <= CONSTANT_TOLERANCE * highest
-    return (heatmaps / torch.where(constant, 1.0, highest)).clamp(0, 1)
+    return (rectified / torch.where(constant, 1.0, highest)).clamp_(max=1)
 
 
 def to_heatmaps(maps: Map, size: Sequence[int], how: Normalisation = "image") -> Heatmaps:
@@ -72,4 +80,6 @@ def to_heatmaps(maps: Map, size: Sequence[int], how: Normalisation = "image") ->
 
     Raises UsageError as `resize` and `normalise` do.
     """
-    return normalise(resize(rectify(maps), size), how)
+    _check_normalisation(how)
+    # Cast first: what is finite only in float64 is infinite here. Interpolation gives nothing new below 0.
+    return _scaled(resize(rectify(maps.float()), size), how)

@@ -1,0 +1,91 @@
+"""What models return that is not one tensor: tuples, lists, dicts and objects with class scores."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Give the tensors inside nested tuples, lists, dicts and model outputs, in order."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from tensors_in(part)
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from tensors_in(part)
+    elif _is_record(value):
+        yield from tensors_in(vars(value))
+
+
+def grid_key(output: Any, batch: int) -> Any | None:
+    """Return where in a tuple, list or dict the first float tensor [batch, a, b, ...] is, or None."""
+    parts = output.items() if isinstance(output, dict) else ()
+    for key, part in enumerate(output) if isinstance(output, tuple | list) else parts:
+        if isinstance(part, Tensor) and part.is_floating_point() and part.ndim >= 3 and len(part) == batch:
+            return key
+    return None
+
+
+def putting(output: Any, key: Any) -> Callable[[Tensor], Any]:
+    """Return what gives the output, a tuple, list or dict, with another tensor at ``key``."""
+
+    def put(changed: Tensor) -> Any:
+        if isinstance(output, dict):
+            copied = output.copy()
+            copied[key] = changed
+            return copied
+        parts = [*output[:key], changed, *output[key + 1 :]]
+        return type(output)(*parts) if hasattr(output, "_fields") else type(output)(parts)
+
+    return put
+
+
+def joined(parts: Sequence[Any]) -> Any:
+    """Return the outputs of consecutive batches as one, in the structure they came in."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.cat(list(parts)) if first.ndim else torch.stack(list(parts))
+    if isinstance(first, dict):
+        copied = first.copy()
+        for key in first:
+            copied[key] = joined([part[key] for part in parts])
+        return copied
+    if isinstance(first, tuple | list):
+        columns = [joined(column) for column in zip(*parts, strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
+    if _is_record(first):
+        changed = copy.copy(first)
+        for name in vars(first):
+            object.__setattr__(changed, name, joined([vars(part)[name] for part in parts]))
+        return changed
+    return first
+
+
+def detached(value: Any) -> Any:
+    """Return outputs without their graph, in the structure they came in."""
+    if isinstance(value, Tensor):
+        return value.detach()
+    if isinstance(value, dict):
+        copied = value.copy()
+        for key, part in value.items():
+            copied[key] = detached(part)
+        return copied
+    if isinstance(value, tuple | list):
+        parts = [detached(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    if _is_record(value):
+        changed = copy.copy(value)
+        for name, part in vars(value).items():
+            object.__setattr__(changed, name, detached(part))
+        return changed
+    return value
+
+
+def _is_record(value: Any) -> bool:
+    """Say whether a value is an object that holds class scores among its attributes."""
+    return hasattr(value, "__dict__") and isinstance(vars(value).get("logits"), Tensor)
