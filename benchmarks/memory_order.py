@@ -9,6 +9,7 @@ import random
 import statistics
 import time
 import warnings
+from typing import Any, cast
 
 import timm
 import torch
@@ -68,7 +69,7 @@ def main() -> None:
     with torch.no_grad():
         for name in NETWORKS:
             model: nn.Module = timm.create_model(name).eval()
-            size = timm.data.resolve_model_data_config(model)["input_size"][-1]
+            size = max(224, cast(Any, model).pretrained_cfg["input_size"][-1])
             for batch in arguments.batches:
                 low, middle, high = statistics.quantiles(
                     ratios(model, torch.randn(batch, 3, size, size), arguments.rounds), n=4

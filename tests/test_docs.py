@@ -85,3 +85,16 @@ def test_every_link_leads_to_a_file(page: Path) -> None:
 def test_every_method_is_in_the_table(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert [name for name in METHODS if f"`{name}`" not in text] == []
+
+
+def test_the_benchmarks_table_has_every_candidate_of_every_setting() -> None:
+    from benchmarks.peers import BATCHES, SETTINGS, candidates
+
+    page = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+?) \| (\d+) \| (.+?) \| (1|[\d.]+)( \(\d+ ms\))? \|", page, flags=re.MULTILINE)
+    times = [row[:3] for row in rows if "." in row[3] or row[4]]
+    memory = [row[:3] for row in rows if "." not in row[3] and not row[4]]
+    assert times == [
+        (s.title, str(batch), name) for s in SETTINGS for batch in BATCHES for name in candidates(s)
+    ]
+    assert memory == [(s.title, str(BATCHES[-1]), name) for s in SETTINGS for name in candidates(s)]
