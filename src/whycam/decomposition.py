@@ -41,13 +41,13 @@ def concepts(
     """
     if count < 1 or top < 1:
         raise UsageError(f"count is {count} and top {top}; expected at least 1 of each")
-    module, pixels, _ = ready(model, images)
+    module, inputs, _ = ready(model, images)
     with explaining(module) as live:
-        address = address_of(live, layer or find_layer(live, pixels).path)
-        found = capture(live, pixels, [address]).layers[0]
+        address = address_of(live, layer or find_layer(live, inputs).path)
+        found = capture(live, inputs, [address]).layers[0]
         maps, vectors = concept_maps(found.activations(), concepts=count)
         shares = [torch.einsum("b...,bc->bc...", maps[:, k], vectors[:, k]) for k in range(count)]
-        logits = [logits_of(outputs_with(live, pixels, found, share)) for share in shares]
+        logits = [logits_of(outputs_with(live, inputs, found, share)) for share in shares]
     likely = torch.stack(logits, 1).softmax(2)
     best = likely.topk(min(top, likely.shape[2]), dim=2)
     return Concepts(maps, vectors, best.indices, best.values, str(address))

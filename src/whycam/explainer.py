@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from whycam.engine import Address, Capture, LayerChoice, address_of, capture, explaining, find_layer
+from whycam.engine import Address, Capture, Inputs, LayerChoice, address_of, capture, explaining, find_layer
 from whycam.engine.head import class_weights
 from whycam.engine.layers import choose_layer as choose_layer_of
 from whycam.engine.nested import detached, joined
@@ -106,7 +106,9 @@ def explain(
     """Explain a model's decision on images.
 
     ``model`` is any nn.Module with ``images`` [B, C, *size] already preprocessed, or what ``whycam.load``
-    returns with image files. ``target``: each image's top class, a class index, a target, a function from
+    returns with image files. A model that takes more than images gets a tuple of its arguments, or a dict of
+    them by name, such as a processor's answer; the first float tensor with a channel axis and a size is what
+    is explained. ``target``: each image's top class, a class index, a target, a function from
     the outputs to [B] scores, or a sequence with one an image. ``layer``: chosen by tracing, a dotted path
     (``relu#2`` for its second call), a module, or several from shallow to deep, whose maps are fused.
     ``batch_size`` bounds the memory. Raises a WhycamError that says what was wrong and the mend.
@@ -159,20 +161,20 @@ def _explain_all(
     known = [find_method(method) for method in methods]
     for method in known:
         _check_smoothing(method, smoothing)
-    module, pixels, prepared = ready(model, images)
+    module, inputs, prepared = ready(model, images)
     context = {} if prepared is None else _context(model, prepared)
-    rows, reason = _in_batches(module, pixels, known, targets, layer, smoothing, batch_size)
+    rows, reason = _in_batches(module, inputs, known, targets, layer, smoothing, batch_size)
     context |= {"reason": reason, "smoothing": smoothing}
     return [[replace(explanation, **context) for explanation in row] for row in rows]
 
 
-def ready(model: nn.Module | Preparing, images: Any) -> tuple[nn.Module, Images, Prepared | None]:
-    """Return the network and the checked batch, and what files were read, if any; raises UsageError."""
+def ready(model: nn.Module | Preparing, images: Any) -> tuple[nn.Module, Inputs, Prepared | None]:
+    """Return the network, what goes into it, and what files were read, if any; raises UsageError."""
     if isinstance(model, nn.Module):
-        return model, checked_images(images), None
+        return model, Inputs.of(images), None
     if isinstance(model, Preparing):
         prepared = model.prepare(images)
-        return model.module, checked_images(prepared.images), prepared
+        return model.module, Inputs.of(prepared.images), prepared
     raise UsageError(
         f"the model is a {type(model).__name__}; give an nn.Module, or what whycam.load(...) returns"
     )
@@ -199,24 +201,8 @@ def choose_layer(model: nn.Module | Preparing, images: Any) -> LayerChoice:
     ``model`` and ``images`` as for ``explain``. The answer carries its reason and the other candidates; it
     is remembered by architecture and input size. Raises LayerError where no layer is fit.
     """
-    module, pixels, _ = ready(model, images)
-    return choose_layer_of(module, pixels)
-
-
-def checked_images(images: Any) -> Images:
-    """Return the images if they are a float batch [B, C, *size]; raises UsageError with the mend."""
-    if not isinstance(images, Tensor):
-        raise UsageError(
-            f"images are a {type(images).__name__}; a plain nn.Module takes a float tensor "
-            "[batch, channels, *size] that is already preprocessed. For files use whycam.load(...)"
-        )
-    if images.ndim not in (3, 4, 5) or not len(images):
-        raise UsageError(
-            f"images are {list(images.shape)}; expected [batch, channels, *size] with at least one image"
-        )
-    if not images.is_floating_point():
-        raise UsageError(f"images are {images.dtype}; expected floats preprocessed as in training")
-    return images
+    module, inputs, _ = ready(model, images)
+    return choose_layer_of(module, inputs)
 
 
 def _check_smoothing(method: Method, smoothing: Smoothing | None) -> None:
@@ -236,7 +222,7 @@ def _check_smoothing(method: Method, smoothing: Smoothing | None) -> None:
 
 def _in_batches(
     module: nn.Module,
-    images: Images,
+    inputs: Inputs,
     methods: Sequence[Method],
     targets: Sequence[TargetLike],
     layer: Layers,
@@ -246,29 +232,29 @@ def _in_batches(
     """Return explanations as [target][method], and why the layer was taken."""
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; expected at least 1")
-    step = batch_size or len(images)
-    whole = [as_target(target, len(images)) for target in targets]
+    step = batch_size or len(inputs)
+    whole = [as_target(target, len(inputs)) for target in targets]
     with explaining(module) as live:
-        layers, reason = _addresses(live, images, layer)
+        layers, reason = _addresses(live, inputs, layer)
         parts = []
-        for start in range(0, len(images), step):
-            batch = images[start : start + step]
+        for start in range(0, len(inputs), step):
+            batch = inputs.part(start, start + step) if step < len(inputs) else inputs
             some = [target.part(start, start + len(batch)) for target in whole]
             parts.append(_explain_batch(live, batch, layers, methods, some, smoothing))
     if len(parts) == 1:
         return parts[0], reason
     rows = [
-        [_joined([part[t][m] for part in parts], images) for m in range(len(methods))]
+        [_joined([part[t][m] for part in parts], inputs.images) for m in range(len(methods))]
         for t in range(len(targets))
     ]
     return rows, reason
 
 
-def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[tuple[Address, ...], str]:
+def _addresses(module: nn.Module, inputs: Inputs, layer: Layers) -> tuple[tuple[Address, ...], str]:
     """Return the layers' addresses, each once, and why they were taken."""
     several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer or [])
     if layer is None:
-        several = [find_layer(module, images)]
+        several = [find_layer(module, inputs)]
     if not several:
         raise LayerError("no layers; give one, several, or None for the one chosen by tracing")
     addresses = [address_of(module, one.path if isinstance(one, LayerChoice) else one) for one in several]
@@ -278,17 +264,17 @@ def _addresses(module: nn.Module, images: Images, layer: Layers) -> tuple[tuple[
 
 def _explain_batch(
     module: nn.Module,
-    images: Images,
+    inputs: Inputs,
     layers: Sequence[Address],
     methods: Sequence[Method],
     targets: Sequence[Target],
     smoothing: Smoothing | None,
 ) -> list[list[Explanation]]:
-    clean = capture(module, images, layers)
+    clean = capture(module, inputs, layers)
     pinned = [target.pin(clean.outputs) for target in targets]
-    passes = [_Pass(module, images, clean, target) for target in pinned]
+    passes = [_Pass(module, inputs, clean, target) for target in pinned]
     if isinstance(smoothing, Averaging):
-        maps = _averaged(module, images, layers, methods, pinned, smoothing)
+        maps = _averaged(module, inputs, layers, methods, pinned, smoothing)
     else:
         maps = [[one.map(method, smoothing) for method in methods] for one in passes]
     return [
@@ -299,7 +285,7 @@ def _explain_batch(
 
 def _averaged(
     module: nn.Module,
-    images: Images,
+    inputs: Inputs,
     layers: Sequence[Address],
     methods: Sequence[Method],
     targets: Sequence[Target],
@@ -307,7 +293,8 @@ def _averaged(
 ) -> list[list[Map]]:
     sums: list[list[Any]] = [[0 for _ in methods] for _ in targets]
     count = 0
-    for view, undo in smoothing.views(images):
+    for images, undo in smoothing.views(inputs.images):
+        view = inputs.with_images(images)
         seen = capture(module, view, layers)
         count += 1
         for row, target in zip(sums, targets, strict=True):
@@ -321,7 +308,7 @@ class _Pass:
     """One target on one captured forward; what methods ask for is made when the first one asks."""
 
     module: nn.Module
-    images: Images
+    inputs: Inputs
     capture: Capture
     target: Target
 
@@ -346,16 +333,16 @@ class _Pass:
         order = sorted(range(len(self.capture.layers)), key=lambda layer: self.capture.layers[layer].depth)
         maps = [function(**{need: self._provide(need, layer) for need in method.needs}) for layer in order]
         for found in maps:
-            _check_map(found, method, self.images)
+            _check_map(found, method, self.inputs.images)
         return maps[0] if len(maps) == 1 else fuse(maps)
 
     def _provide(self, need: str, layer: int) -> Any:
         providers: dict[str, Callable[[], Any]] = {
-            "images": lambda: self.images.detach(),
+            "images": lambda: self.inputs.images.detach(),
             "activations": lambda: self.activations[layer],
             "gradients": lambda: self.gradients[layer],
             "class_weights": lambda: class_weights(
-                self.module, self.images, self.capture, self.target, layer
+                self.module, self.inputs, self.capture, self.target, layer
             ),
             "gradients_of": lambda: self._gradients_of(layer),
         }
@@ -365,7 +352,7 @@ class _Pass:
         address = self.capture.layers[layer].address
 
         def gradients_of(images: Images) -> Gradients:
-            changed = capture(self.module, images, [address])
+            changed = capture(self.module, self.inputs.with_images(images), [address])
             return changed.gradients(changed.score(self.target))[0]
 
         return gradients_of
@@ -404,9 +391,9 @@ def _explanation(one: _Pass, method: Method, maps: Map) -> Explanation:
         outputs=detached(one.capture.outputs),
         layer=" + ".join(str(layer.address) for layer in one.capture.layers),
         method=method.name,
-        size=tuple(one.images.shape[2:]),
+        size=tuple(one.inputs.images.shape[2:]),
         blank=(maps == 0).flatten(1).all(1),
-        images=one.images.detach(),
+        images=one.inputs.images.detach(),
         gradient_peak=peak,
     )
 

@@ -164,7 +164,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 FACTORY = '''
-"""A small network for tests; SECONDS makes each forward slow."""
+"""A small network for tests; HOLD is the forward that waits to be interrupted."""
 
 import os
 import time
@@ -177,9 +177,12 @@ class Network(nn.Module):
         super().__init__()
         self.features = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.ReLU())
         self.head = nn.Linear(8, num_classes)
+        self.forwards = 0
 
     def forward(self, images):
-        time.sleep(float(os.environ.get("SECONDS", "0")))
+        self.forwards += 1
+        if self.forwards == int(os.environ.get("HOLD", "0")):
+            time.sleep(120)
         return self.head(self.features(images).mean((2, 3)))
 
 

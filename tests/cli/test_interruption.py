@@ -38,7 +38,7 @@ def unbroken(whycam: Any, asked: Any, tmp_path_factory: pytest.TempPathFactory) 
 
 def stopped(whycam: Any, asked: Any, out: Path, stop: signal.Signals) -> Any:
     """Start a run and stop it when a few batches are committed; return what it left."""
-    started = whycam.start(*asked, "--out", out, SECONDS="0.05")
+    started = whycam.start(*asked, "--out", out, HOLD="8")
     deadline = time.monotonic() + 120
     while not (out / "rows").is_dir() or len(os.listdir(out / "rows")) < 3:
         assert time.monotonic() < deadline

@@ -1,6 +1,7 @@
 """The only room with hooks and autograd: captures, the layer choice, grids, the model's state."""
 
 from whycam.engine.capture import Address, Capture, CapturedLayer, address_of, capture
+from whycam.engine.inputs import Inputs
 from whycam.engine.layers import Candidate, LayerChoice, choose_layer, find_layer
 from whycam.engine.session import explaining
 
@@ -9,6 +10,7 @@ __all__ = [
     "Candidate",
     "Capture",
     "CapturedLayer",
+    "Inputs",
     "LayerChoice",
     "address_of",
     "capture",

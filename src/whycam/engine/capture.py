@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine.grid import Layout, read_layout, require_layout
+from whycam.engine.inputs import Inputs, copied
 from whycam.engine.nested import grid_key, putting, tensors_in
-from whycam.engine.session import check_parameters, plain
+from whycam.engine.session import check_parameters
 from whycam.errors import EngineError, LayerError
 from whycam.types import Activations, Gradients, Images, Scores
 
@@ -171,13 +172,13 @@ def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | N
         ) from error
 
 
-def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Capture:
+def capture(module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address]) -> Capture:
     """Run the model once and capture what the layers returned.
 
     ``module`` comes from ``explaining``. Raises LayerError where a layer doesn't run, runs several times
     without a call number, or has no grid; EngineError where autograd can't reach the outputs.
     """
-    recorder = _Recorder(module, plain(images), layers)
+    recorder = _Recorder(module, Inputs.of(inputs), layers)
     outputs = recorder.run(grad_before_the_layer=False)
     if recorder.interrupted or not _reaches(outputs):
         # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
@@ -185,25 +186,28 @@ def capture(module: nn.Module, images: Images, layers: Sequence[Address]) -> Cap
     return Capture(outputs, recorder.captured())
 
 
-def outputs_with(module: nn.Module, images: Images, layer: CapturedLayer, activations: Activations) -> Any:
+def outputs_with(
+    module: nn.Module, inputs: Images | Inputs, layer: CapturedLayer, activations: Activations
+) -> Any:
     """Run the whole model with a layer's grid replaced by ``activations`` [B, C, *grid]; return its outputs.
 
     Tokens before the grid's stay as they are. ``module`` comes from ``explaining``.
     """
     calls = 0
+    given = Inputs.of(inputs)
 
     def hook(part: nn.Module, inputs: Any, output: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls != (layer.address.call or 1):
             return output
-        value, replace = _pick(output, layer.address.path, images)
+        value, replace = _pick(output, layer.address.path, given.images)
         return replace(layer.layout.from_grid(activations.to(value.dtype), like=value))
 
     handle = module.get_submodule(layer.address.path).register_forward_hook(hook)
     try:
         with torch.no_grad():
-            return module(plain(images).clone())
+            return given.run(module, copied(given.images))
     finally:
         handle.remove()
 
@@ -236,9 +240,10 @@ def _faster_channels_last(images: Images) -> bool:
 class _Recorder:
     """Hooks for one forward: they act on this thread's calls only, and are gone after it."""
 
-    def __init__(self, module: nn.Module, images: Images, layers: Sequence[Address]) -> None:
+    def __init__(self, module: nn.Module, inputs: Inputs, layers: Sequence[Address]) -> None:
         self.module = module
-        self.images = images
+        self.inputs = inputs
+        self.images = inputs.images
         self.layers = layers
         self.thread = threading.get_ident()
         self.calls: dict[str, int] = {}
@@ -264,19 +269,18 @@ class _Recorder:
     def _on_a_copy(self, grad_before_the_layer: bool) -> Any:
         """Run the module on a copy of the images, since some models normalise in place."""
         if self.module in _needs_contiguous or not _faster_channels_last(self.images):
-            return self._forward(self.images.clone(), grad_before_the_layer)
+            return self._forward(copied(self.images), grad_before_the_layer)
         try:
-            copied = self.images.clone(memory_format=torch.channels_last)
-            return self._forward(copied, grad_before_the_layer)
+            return self._forward(copied(self.images, torch.channels_last), grad_before_the_layer)
         except RuntimeError:  # most likely a view() that wants the usual order in memory
-            outputs = self._forward(self.images.clone(), grad_before_the_layer)
+            outputs = self._forward(copied(self.images), grad_before_the_layer)
             _needs_contiguous.add(self.module)
             return outputs
 
     def _forward(self, images: Images, grad_before_the_layer: bool) -> Any:
         self.calls, self.found, self.interrupted = {}, {}, False
         torch.set_grad_enabled(grad_before_the_layer)
-        outputs = self.module(images)
+        outputs = self.inputs.run(self.module, images)
         self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
         return outputs
 

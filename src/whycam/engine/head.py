@@ -8,12 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from whycam.engine.capture import Capture
+from whycam.engine.inputs import Inputs, copied
 from whycam.errors import MethodError
-from whycam.types import Activations, Images, Scores
+from whycam.types import Activations, Scores
 
 
 def class_weights(
-    module: nn.Module, images: Images, capture: Capture, target: Callable[[Any], Scores], layer: int = 0
+    module: nn.Module, inputs: Inputs, capture: Capture, target: Callable[[Any], Scores], layer: int = 0
 ) -> Float[Tensor, "batch channels"]:
     """Return the head's weights of the target [B, C]: d score / d class scores, times the head's matrix.
 
@@ -22,7 +23,7 @@ def class_weights(
     anything else is a MethodError. Costs one forward.
     """
     activations = capture.layers[layer].activations()
-    head, taken, given = _last_linear(module, images)
+    head, taken, given = _last_linear(module, inputs)
     logits = _logits(capture.outputs)
     if head is None or logits is None or not _is_averaging(activations, taken, given, logits):
         raise MethodError(
@@ -48,9 +49,9 @@ def _is_linear(part: nn.Module) -> bool:
     return isinstance(part, nn.Linear)
 
 
-def _last_linear(module: nn.Module, images: Images) -> tuple[Any, Tensor, Tensor]:
+def _last_linear(module: nn.Module, inputs: Inputs) -> tuple[Any, Tensor, Tensor]:
     """Run the model once; return its last linear part with what it took and gave."""
-    last: list[tuple[Any, Tensor, Tensor]] = [(None, images, images)]
+    last: list[tuple[Any, Tensor, Tensor]] = [(None, inputs.images, inputs.images)]
 
     def hook(part: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         last[0] = (part, inputs[0].detach().clone(), output.detach().clone())
@@ -58,7 +59,7 @@ def _last_linear(module: nn.Module, images: Images) -> tuple[Any, Tensor, Tensor
     handles = [part.register_forward_hook(hook) for part in module.modules() if _is_linear(part)]
     try:
         with torch.no_grad():
-            module(images.clone())
+            inputs.run(module, copied(inputs.images))
     finally:
         for handle in handles:
             handle.remove()

@@ -18,6 +18,7 @@ from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
 from whycam.engine.capture import HALF_SCALE, channels_of, hints_of
 from whycam.engine.grid import Layout, read_layout
+from whycam.engine.inputs import Inputs
 from whycam.engine.nested import grid_key, tensors_in
 from whycam.engine.session import check_parameters, explaining, plain, same_random_state
 from whycam.errors import EngineError, LayerError
@@ -27,6 +28,8 @@ FEWEST_CHANNELS = 8
 FEWEST_POSITIONS = 9
 SHALLOWEST = 0.5
 LEAST_SUPPORT = 0.5
+ANSWER_NAMES = ("logits", "logits_per_image", "class_queries_logits", "out", "image_embeds", "pooler_output")
+"""Where outputs that go by name hold the answer; the first there is is taken."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,24 @@ class LayerChoice:
 _cache: WeakKeyDictionary[nn.Module, dict[Any, LayerChoice]] = WeakKeyDictionary()
 
 
-def choose_layer(model: nn.Module, images: Images) -> LayerChoice:
+def choose_layer(model: nn.Module, inputs: Images | Inputs) -> LayerChoice:
     """Choose the layer to explain by tracing one forward of the first image [1, C, *size].
 
     Remembered by architecture and input size. Raises LayerError where no layer is fit.
     """
     with explaining(model) as module:
-        return find_layer(module, images)
+        return find_layer(module, Inputs.of(inputs))
 
 
-def find_layer(module: nn.Module, images: Images) -> LayerChoice:
+def find_layer(module: nn.Module, inputs: Inputs) -> LayerChoice:
     """Do what ``choose_layer`` does for a module that ``explaining`` gave."""
+    images = inputs.images
     remembered = _cache.setdefault(module, {})
     key = (_architecture(module), images.dtype, tuple(images.shape[1:]))
     if key in remembered:
         return remembered[key]
     with same_random_state():  # or the first explanation of a model that draws numbers would differ
-        visits = _trace(module, images[:1])
+        visits = _trace(module, inputs.part(0, 1))
     choice = _choose(visits, images.shape[2:])
     if any(visit.support for visit in visits):  # an untrained head may learn
         remembered[key] = choice
@@ -119,9 +123,10 @@ class _Visit:
         self.reached = self.layout.to_grid(gradient).ne(0).any(1).float().mean()
 
 
-def _trace(module: nn.Module, images: Images) -> list[_Visit]:
+def _trace(module: nn.Module, inputs: Inputs) -> list[_Visit]:
     """Run one forward with autograd on; return the calls whose output has a grid, in order."""
     check_parameters(module)
+    images = inputs.images
     pixels = plain(images).detach().clone().requires_grad_()
     visits: list[_Visit] = []
     watched: list[Any] = []
@@ -159,7 +164,7 @@ def _trace(module: nn.Module, images: Images) -> list[_Visit]:
             handles.append(part.register_forward_hook(watch(name)))
     try:
         with torch.enable_grad():
-            score = _top_score(module(pixels.clone()))
+            score = _top_score(inputs.run(module, pixels.clone()), signal=images.ndim == 3)
         for visit in visits:
             visit.calls = calls[visit.path]
         _measure(visits, score, pixels)
@@ -181,9 +186,9 @@ def _does_nothing(part: nn.Module, inputs: Any, output: Tensor) -> bool:
     return torch.equal(taken, output)
 
 
-def _top_score(outputs: Any) -> Tensor:
-    floating = (t for t in tensors_in(outputs) if t.is_floating_point())
-    first = next((t for t in floating if t.requires_grad), None)
+def _top_score(outputs: Any, *, signal: bool) -> Tensor:
+    """Return one number that speaks for the whole answer: the strongest class, over all places if many."""
+    first = _answer(outputs)
     if first is None:
         raise EngineError(
             "the outputs don't depend on the image through differentiable operations; the model detaches "
@@ -191,8 +196,18 @@ def _top_score(outputs: Any) -> Tensor:
         )
     if first.ndim <= 2:
         return first.max()
-    # A class over many positions: the one that is strongest in all.
-    return first.flatten(2).mean(2).max()
+    if first.ndim == 3 and not signal:
+        return first.mean(1).max()  # [B, queries or tokens, classes or features]
+    return first.flatten(2).mean(2).max()  # [B, classes, *size]
+
+
+def _answer(outputs: Any) -> Tensor | None:
+    """Return the tensor that holds the model's answer, by its usual name or the first that is not empty."""
+    named = [outputs[name] for name in ANSWER_NAMES if isinstance(outputs, dict) and name in outputs]
+    return next(
+        (t for t in tensors_in([*named, outputs]) if t.is_floating_point() and t.requires_grad and t.numel()),
+        None,
+    )
 
 
 def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
