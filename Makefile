@@ -25,8 +25,9 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(RUN) -m benchmarks.peers --out docs/benchmarks.md
 
-sweep: $(VENV)/.core
+sweep: $(VENV)/.dev
 	$(RUN) -m benchmarks.timm_sweep --out docs/timm-layers.md
+	$(RUN) -m benchmarks.library_sweep --out docs/library-layers.md
 
 demo-assets: $(VENV)/.dev
 	$(RUN) scripts/make_demo.py

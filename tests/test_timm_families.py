@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import timm
-from benchmarks.timm_sweep import examine, families
+from benchmarks.layer_checks import examine
+from benchmarks.timm_sweep import build, families
 
 # Small and unlike one another: a plain CNN, channels last, class tokens, two streams, class attention after
 # the patches, token mixing, a mixture of both, several branches, dense connections, and wide kernels.
@@ -31,7 +32,8 @@ TABLE = Path(__file__).parents[1] / "docs" / "timm-layers.md"
 @pytest.mark.parametrize("family", HERE)
 @pytest.mark.filterwarnings("ignore")
 def test_layer_exists_fits_and_keeps_its_positions_in_order(family: str) -> None:
-    found = examine(family, dict(families())[family])
+    name = dict(families())[family]
+    found = examine(family, name, *build(name))
     assert found.trouble == ""
 
 

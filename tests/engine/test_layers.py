@@ -478,3 +478,84 @@ class TestReason:
         model = settle(Noisy()).train()
         assert candidate(choose_layer(model, pictures()), "blocks").support == 1.0
         assert model.training
+
+
+class TestWhatIsNoGrid:
+    class Detector(nn.Module):
+        """Patches, and queries that look at them; as many queries as there are patches."""
+
+        def __init__(self, told):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 16, 4, stride=4)
+            self.norm = nn.LayerNorm(16)
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+            self.after = nn.LayerNorm(16)
+            self.head = nn.Linear(16, CLASSES)
+            self.register_buffer(
+                "queries", torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(3))
+            )
+            if told:
+                self.num_queries = 16
+
+        def forward(self, images):
+            tokens = self.norm(self.patches(images).flatten(2).transpose(1, 2))
+            queries = self.queries + self.attention(self.queries, tokens, tokens, need_weights=False)[0]
+            return self.head(self.after(queries))
+
+    def test_queries_are_no_positions_where_the_model_says_how_many_it_has(self):
+        choice = chosen(self.Detector(told=True), size=(16, 16))
+        assert choice.path == "patches"  # there are as many queries as tokens: by shape the two are the same
+        assert "on no grid" in candidate(choice, "after").objection
+
+    def test_queries_whose_number_fits_no_grid_of_the_image_are_no_positions(self):
+        choice = chosen(self.Detector(told=False), size=(24, 24))  # 6 x 6 patches, 16 queries
+        assert choice.path == "norm"
+
+    def test_a_part_that_its_own_output_passes_by_is_not_the_layers_name(self):
+        class Backbone(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Conv2d(3, 16, 3, padding=1)
+                self.norm = nn.BatchNorm2d(16)
+
+            def forward(self, images):
+                features = self.norm(self.body(images))
+                return {"features": features, "pooled": features.mean((2, 3))}
+
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.backbone = Backbone()
+                self.head = nn.Linear(16, CLASSES)
+
+            def forward(self, images):
+                return self.head(self.backbone(images)["pooled"])
+
+        model = settle(Net())
+        assert choose_layer(model, pictures()).path == "backbone.norm"
+        assert explain(model, pictures(), target=1).maps.isfinite().all()
+
+    def test_a_class_over_all_places_is_explained_by_what_it_was_made_of(self):
+        class Dense(nn.Sequential):
+            def __init__(self):
+                super().__init__(
+                    nn.Conv2d(3, 16, 3, padding=1),
+                    nn.ReLU(),
+                    nn.Conv2d(16, 12, 1),
+                    nn.Upsample(scale_factor=2),
+                )
+
+        assert chosen(Dense()).path == "1"
+
+    def test_a_detector_that_finds_nothing_says_so(self):
+        class Nothing(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.body = nn.Conv2d(3, 16, 3, padding=1)
+
+            def forward(self, images):
+                found = self.body(images).flatten()
+                return [{"boxes": found[:0].reshape(0, 4), "scores": found[:0]} for _ in images]
+
+        with pytest.raises(LayerError, match="found nothing in this image"):
+            chosen(Nothing())

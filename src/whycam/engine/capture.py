@@ -135,6 +135,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 HALF_SCALE = 4096.0
+QUERY_COUNTS = ("num_queries", "num_latents", "num_detection_tokens")
 
 
 def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
@@ -390,6 +391,14 @@ def hints_of(module: nn.Module) -> dict[str, Any]:
     if isinstance(grid, tuple) and all(isinstance(cells, int) for cells in grid):
         hints["grid"] = grid
     return hints
+
+
+def queries_of(module: nn.Module) -> frozenset[int]:
+    """Return how many queries, latents or detection tokens a model says it has: they are no positions."""
+    config = getattr(module, "config", None)
+    told = [module, config, *(vars(config).values() if hasattr(config, "__dict__") else ())]
+    counts = (getattr(one, name, None) for one in told for name in QUERY_COUNTS)
+    return frozenset(count for count in counts if isinstance(count, int) and not isinstance(count, bool))
 
 
 def channels_of(part: nn.Module) -> int | None:

@@ -8,7 +8,7 @@ as many as all paths. Block outputs and their norms pass; queries, keys and bran
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import ceil, inf, prod
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 
-from whycam.engine.capture import HALF_SCALE, channels_of, hints_of
+from whycam.engine.capture import HALF_SCALE, channels_of, hints_of, queries_of
 from whycam.engine.grid import Layout, read_layout
 from whycam.engine.inputs import Inputs
 from whycam.engine.nested import grid_key, tensors_in
@@ -27,8 +27,17 @@ from whycam.types import Images
 FEWEST_CHANNELS = 8
 FEWEST_POSITIONS = 9
 SHALLOWEST = 0.5
+MERGED = (1, 2, 4)
 LEAST_SUPPORT = 0.5
-ANSWER_NAMES = ("logits", "logits_per_image", "class_queries_logits", "out", "image_embeds", "pooler_output")
+ANSWER_NAMES = (
+    "logits",
+    "scores",
+    "logits_per_image",
+    "class_queries_logits",
+    "out",
+    "image_embeds",
+    "pooler_output",
+)
 """Where outputs that go by name hold the answer; the first there is is taken."""
 
 
@@ -99,15 +108,23 @@ def _architecture(module: nn.Module) -> int:
 
 @dataclass
 class _Visit:
-    """One call of a module in the traced forward; ``depth`` counts the learned layers that ran before."""
+    """One call of a module in the traced forward; ``depth`` counts the learned layers that ran before.
+
+    ``rooted`` tokens lie on a grid that the model has made of the image before; a detector's queries don't.
+    ``finished`` is the number of the autograd operations that were recorded when the call ended, and
+    ``passed_by`` says that some of them used its output already: what it returns is then not all that counts.
+    """
 
     path: str
     call: int
     layout: Layout
     edge: GradientEdge
     parametrised: bool
+    rooted: bool = True
     half: bool = False
     depth: int = 0
+    finished: int = 0
+    passed_by: bool = False
     calls: int = 1
     reached: Tensor | None = None
     support: float = 0.0
@@ -133,6 +150,8 @@ def _trace(module: nn.Module, inputs: Inputs) -> list[_Visit]:
     learned: list[str] = []
     calls: dict[str, int] = {}
     hints = hints_of(module)
+    grids = {hints["grid"]} if "grid" in hints else set()
+    queries = queries_of(module)
 
     def watch(path: str) -> Any:
         def hook(part: nn.Module, inputs: Any, output: Any) -> None:
@@ -144,10 +163,17 @@ def _trace(module: nn.Module, inputs: Inputs) -> list[_Visit]:
             value = output if key is None else output[key]
             if not _is_traceable(value) or _does_nothing(part, inputs, value):
                 return
-            layout = read_layout(value.shape, images.shape[2:], channels=channels_of(part), **hints)
+            told = channels_of(part)
+            layout = read_layout(value.shape, images.shape[2:], channels=told, **hints)
             if layout is not None and prod(layout.grid) > 1:
                 edge, half = get_gradient_edge(value), value.dtype == torch.float16
-                visit = _Visit(path, calls[path], layout, edge, parametrised, half, len(learned))
+                rooted = _is_rooted(layout, grids, told) and not _is_of_queries(value, queries)
+                if rooted:
+                    grids.add(layout.grid)
+                finished = _operations()
+                visit = _Visit(
+                    path, calls[path], layout, edge, parametrised, rooted, half, len(learned), finished
+                )
                 # Reduced as it passes by: to keep all gradients would take much memory.
                 watched.append(value.register_hook(visit.see))
                 visits.append(visit)
@@ -164,14 +190,51 @@ def _trace(module: nn.Module, inputs: Inputs) -> list[_Visit]:
             handles.append(part.register_forward_hook(watch(name)))
     try:
         with torch.enable_grad():
-            score = _top_score(inputs.run(module, pixels.clone()), signal=images.ndim == 3)
+            outputs = inputs.run(module, pixels.clone())
+            score = top_score(outputs, signal=images.ndim == 3)
         for visit in visits:
             visit.calls = calls[visit.path]
         _measure(visits, score, pixels)
     finally:
         for handle in (*handles, *watched):  # a hook left on the graph would keep it, and the weights, alive
             handle.remove()
-    return visits
+    answer = _answer(outputs)
+    if answer is None or answer.ndim < 4:
+        return visits
+    # A class's scores over all places are the answer, not what it was made of.
+    return [v for v in visits if v.depth < len(learned) or v.layout.channels != answer.shape[1]]
+
+
+def _operations() -> int:
+    """Return how many operations autograd has recorded in this thread so far."""
+    return get_gradient_edge(torch.zeros((), requires_grad=True) * 1).node._sequence_nr()
+
+
+def _is_rooted(layout: Layout, grids: Iterable[tuple[int, ...]], told: int | None) -> bool:
+    """Say whether tokens lie on one of the grids, or on one of them that was merged to a coarser one.
+
+    ``told`` is the number of channels that the layer itself tells of; tokens that come last need it, or the
+    channels of as many queries would pass for positions.
+    """
+    if layout.order in ("channels-first", "channels-last"):
+        return True
+    if layout.order == "tokens-last" and told != layout.channels:
+        return False
+    return any(
+        all(
+            cells in (fine // merged, ceil(fine / merged))
+            for cells, fine in zip(layout.grid, grid, strict=True)
+        )
+        for grid in grids
+        if len(grid) == len(layout.grid)
+        for merged in MERGED
+    )
+
+
+def _is_of_queries(value: Tensor, queries: frozenset[int]) -> bool:
+    """Say whether an output holds a vector for each query, or what the queries attend to in each other."""
+    rows, columns = value.shape[-2:]
+    return rows in queries if value.ndim == 3 else rows == columns and rows in queries
 
 
 def _is_traceable(value: Any) -> bool:
@@ -186,9 +249,14 @@ def _does_nothing(part: nn.Module, inputs: Any, output: Tensor) -> bool:
     return torch.equal(taken, output)
 
 
-def _top_score(outputs: Any, *, signal: bool) -> Tensor:
+def top_score(outputs: Any, *, signal: bool) -> Tensor:
     """Return one number that speaks for the whole answer: the strongest class, over all places if many."""
     first = _answer(outputs)
+    if first is None and any(t.is_floating_point() and not t.numel() for t in tensors_in(outputs)):
+        raise LayerError(
+            "the model found nothing in this image, so there is no score that a layer could be chosen by; "
+            "give an image with a detection, lower the model's threshold, or name the layer (layer=...)"
+        )
     if first is None:
         raise EngineError(
             "the outputs don't depend on the image through differentiable operations; the model detaches "
@@ -203,7 +271,8 @@ def _top_score(outputs: Any, *, signal: bool) -> Tensor:
 
 def _answer(outputs: Any) -> Tensor | None:
     """Return the tensor that holds the model's answer, by its usual name or the first that is not empty."""
-    named = [outputs[name] for name in ANSWER_NAMES if isinstance(outputs, dict) and name in outputs]
+    one = outputs[0] if isinstance(outputs, list) and outputs else outputs  # a detector's first image
+    named = [one[name] for name in ANSWER_NAMES if isinstance(one, dict) and name in one]
     return next(
         (t for t in tensors_in([*named, outputs]) if t.is_floating_point() and t.requires_grad and t.numel()),
         None,
@@ -220,11 +289,13 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
         scaled = score * (HALF_SCALE if half else 1.0)
     torch.autograd.grad(scaled, pixels, retain_graph=True, allow_unused=True)
     paths = _paths_between(score, pixels)
+    earliest = _earliest_uses(paths)
     none = score.new_zeros((), dtype=torch.float32)
     shares = torch.stack([none if visit.reached is None else visit.reached for visit in visits])
     for visit, share in zip(visits, shares.tolist(), strict=True):
         visit.support = share
         visit.trunk = paths.all_pass(visit.edge.node)
+        visit.passed_by = earliest.get((visit.edge.node, visit.edge.output_nr), inf) < visit.finished
         visit.merged = (paths.to_image.get(visit.edge.node, 0), paths.from_score.get(visit.edge.node, 0))
 
 
@@ -253,6 +324,18 @@ def _paths_between(score: Tensor, pixels: Tensor) -> _Paths:
         for after in _following(node):
             from_score[after] += from_score[node]
     return _Paths(from_score, to_image, to_image[start])
+
+
+def _earliest_uses(paths: _Paths) -> dict[tuple[Node, int], int]:
+    """Return when the output of each operation was used for the first time, among those the score needs."""
+    earliest: dict[tuple[Node, int], int] = {}
+    for node in paths.from_score:
+        number = node._sequence_nr()
+        for used in node.next_functions:
+            if used[0] is not None:
+                key = (used[0], used[1])
+                earliest[key] = min(number, earliest.get(key, number))
+    return earliest
 
 
 def _following(node: Node) -> list[Node]:
@@ -289,8 +372,13 @@ class _Group:
 
     @property
     def best(self) -> _Visit:
-        """The name a reader knows: a part with parameters, the outermost, the first to finish."""
-        return min(self.visits, key=lambda v: (not v.parametrised, v.path.count("."), v.calls > 1))
+        """The name a reader knows: a part with parameters, the outermost, the first to finish.
+
+        But none that its own output passes by, such as a backbone that pools it inside.
+        """
+        return min(
+            self.visits, key=lambda v: (v.passed_by, not v.parametrised, v.path.count("."), v.calls > 1)
+        )
 
 
 def _groups(visits: Iterable[_Visit]) -> list[_Group]:
@@ -307,6 +395,8 @@ def _objection(visit: _Visit) -> str:
         return f"the score's gradient reaches {visit.support:.0%} of its positions"
     if prod(visit.layout.grid) < FEWEST_POSITIONS:
         return f"{prod(visit.layout.grid)} positions, fewer than {FEWEST_POSITIONS}"
+    if not visit.rooted:
+        return "its tokens lie on no grid that was made of the image: queries, say, or latents"
     if not visit.trunk:
         return "inside a branch: part of the evidence passes by it"
     return ""
@@ -332,7 +422,8 @@ def _choose(visits: list[_Visit], size: Sequence[int]) -> LayerChoice:
             f"no layer has a grid for an input of {list(size)}; the model may flatten the image at once. "
             "Explain it at pixel level, or name a layer (layer=...)"
         )
-    chosen, why = _pick(groups)
+    # A model that cuts its patches out without a module has made no grid that could be seen.
+    chosen, why = _pick([group for group in groups if group.best.rooted] or groups)
     best = chosen.best
     names = [visit.address for visit in chosen.visits if visit is not best]
     same = f"; the same tensor as {', '.join(names[:3])}" if names else ""
