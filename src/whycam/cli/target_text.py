@@ -21,13 +21,18 @@ def parse_target(text: str, class_names: Sequence[str] | None, embed_text: Embed
     A name counts without regard to case, and so does one of several with commas between them, as
     ImageNet's classes have. ``index:`` and ``name:`` say which is meant where a name is a number, or holds
     what stands for something else. ``text:`` is followed by any words, whose embedding the image's is
-    compared with; ``embed_text`` gives it. Raises TargetError where nothing or more than one thing is
-    meant.
+    compared with; ``embed_text`` gives it, and where it is given there are no classes. Raises TargetError
+    where nothing or more than one thing is meant.
     """
     names = tuple(class_names or ())
     kind, colon, rest = text.strip().partition(":")
     if colon and kind == "text":
         return _text_target(rest.strip(), embed_text)
+    if embed_text is not None:
+        raise TargetError(
+            f"target {text!r} is of a class, and an image-text model has none; compare with words, such as "
+            "text:a photo of a cat"
+        )
     if colon and kind == "prob":
         return Probability(_class_target(rest, names))
     found = _single(text.strip(), names)

@@ -51,8 +51,6 @@ _WITHOUT_EFFECT = {
 _OF_THEIR_OWN = {
     "Inkling2",
     "Levit",
-    "OwlViT",
-    "PPChart2Table",
     "PPDocLayoutV2",
     "PPDocLayoutV3",
     "PPDocLayoutV4",
