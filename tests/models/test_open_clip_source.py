@@ -97,8 +97,6 @@ def test_download_needs_a_tag_and_takes_its_weights(
         load("open_clip:ViT-B-32", download=True)
     with refused(ModelError, "names no weights", "--weights"):
         load(f"open_clip:{SMALLEST}", download=True)
-    with refused(ModelError, "could not be downloaded", "--weights"):
-        load("open_clip:RN50/yfcc15m", download=True)
     asked: list[Any] = []
 
     def create_model(*names: str, **options: Any) -> Any:
@@ -109,6 +107,15 @@ def test_download_needs_a_tag_and_takes_its_weights(
     model = load("open_clip:ViT-B-32/openai", download=True)
     assert asked == [(("ViT-B-32", "openai"), True)]
     assert model.provenance.describe() == "published weights open_clip ViT-B-32/openai"
+
+
+def test_a_download_that_fails_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch, refused: Any) -> None:
+    def fail(*names: str, **options: Any) -> None:
+        raise RuntimeError("no route\nto host")
+
+    monkeypatch.setattr("open_clip.create_model", fail)
+    with refused(ModelError, "could not be downloaded: RuntimeError: no route to host", "--weights"):
+        load("open_clip:ViT-B-32/openai", download=True)
 
 
 def test_a_tokenizer_that_is_not_here_is_told_when_a_text_comes(

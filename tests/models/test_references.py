@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from whycam.errors import ModelError, UsageError, WeightsError
+from whycam.errors import MissingExtraError, ModelError, UsageError, WeightsError
 from whycam.models import Preprocessing, load
 from whycam.models.references import SOURCES
 
@@ -204,3 +206,24 @@ def test_one_line_in_the_registry_adds_a_kind_of_reference(monkeypatch: pytest.M
 def test_a_missing_weights_file_is_told_before_the_network_is_built(refused: Any) -> None:
     with refused(WeightsError, "'none.pth' does not exist"):
         load("timm:test_resnet", weights="none.pth")
+
+
+@pytest.mark.parametrize(
+    ("reference", "package", "extra"),
+    [("hf:a/b", "transformers", "whycam[hf]"), ("open_clip:RN50", "open_clip", "whycam[open-clip]")],
+)
+def test_a_missing_package_is_told_with_the_extra_that_brings_it(
+    reference: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with refused(MissingExtraError, f"pip install '{extra}'"):
+        load(reference)
+
+
+def test_the_optional_packages_are_not_imported_until_they_are_asked_for() -> None:
+    code = (
+        "import sys; from whycam.models import load; load('timm:test_resnet'); "
+        "print({'transformers', 'open_clip'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
