@@ -1,10 +1,11 @@
 """A target's text means one thing or is refused with what it could mean."""
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whycam.cli.target_text import parse_target, with_names
+from whycam.cli.target_text import EmbedText, parse_target, with_names
 from whycam.errors import TargetError
 from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
 
@@ -97,3 +98,31 @@ def test_classes_are_shown_with_their_names(text: str, shown: str) -> None:
 
 def test_without_names_a_class_is_its_index() -> None:
     assert with_names("class 3", None) == "class 3"
+
+
+def _embed(text: str) -> torch.Tensor:
+    return torch.tensor([float(len(text)), 0.0])
+
+
+def test_a_text_is_compared_by_the_cosine_of_the_embeddings() -> None:
+    target = parse_target("text: a cat: asleep", None, _embed)
+    scores = target(torch.tensor([[2.0, 0.0], [0.0, 3.0], [-1.0, 0.0], [1.0, 1.0]]))
+    assert torch.allclose(scores, torch.tensor([1.0, 0.0, -1.0, 0.5**0.5]))
+    assert "a cat: asleep" in target.describe()
+
+
+@pytest.mark.parametrize(
+    ("text", "embed_text", "said"),
+    [
+        ("text:a cat", None, "needs an image-text model"),
+        ("text: ", _embed, "no words"),
+        ("top", _embed, "has none; compare with words, such as text:"),
+        ("3", _embed, "has none; compare with words, such as text:"),
+    ],
+)
+def test_words_are_for_image_text_models_and_classes_for_the_others(
+    text: str, embed_text: EmbedText | None, said: str
+) -> None:
+    with pytest.raises(TargetError, match=said) as caught:
+        parse_target(text, NAMES, embed_text)
+    assert "\n" not in str(caught.value)

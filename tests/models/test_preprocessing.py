@@ -302,7 +302,7 @@ def as_shipped(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ({"size": (224.0, 224)}, ("size", "whole pixels")),
         ({"resize": "stretch"}, ("resize", "'stretch'", "'squash'")),
         ({"interpolation": "random"}, ("interpolation", "'random'", "'bicubic'")),
-        ({"crop": "five"}, ("crop", "'five'")),
+        ({"crop": "five"}, ("crop", "'five'", "'center-floor'")),
         ({"channels": 4}, ("channels", "'4'")),
         ({"mean": (0.5,)}, ("mean", "3 value(s)")),
         ({"mean": (123.7, 116.3, 103.5)}, ("mean", "divide", "255")),

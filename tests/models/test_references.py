@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +9,15 @@ import torch
 from PIL import Image
 from torch import nn
 
-from whycam.errors import ModelError, UsageError, WeightsError
+from whycam.errors import MissingExtraError, ModelError, UsageError, WeightsError
 from whycam.models import Preprocessing, load
 from whycam.models.references import SOURCES
 
 FORMS = (
     "'timm:NAME'",
     "'torchvision:NAME'",
+    "'hf:ID_OR_FOLDER'",
+    "'open_clip:ARCH'",
     "'path/to/file.py:factory'",
     "'package.module:factory'",
     "'demo'",
@@ -111,7 +115,11 @@ def test_a_whole_preprocessing_replaces_what_comes_with_the_network() -> None:
         ("resnet5", ("did you mean 'timm:resnet",)),
         ("dmo", ("did you mean 'demo'",)),
         ("tim:resnet50", ("did you mean 'timm:resnet50'", *FORMS)),
-        ("hf:facebook/x", FORMS),
+        ("hf:facebook/x", ("hf:facebook/x is neither a local folder", "--download")),
+        ("hf:no/such/folder", ("no folder 'no/such/folder'", "config.json")),
+        ("open_clip:ViT-S-33", ("open_clip has no model 'ViT-S-33'", "'ViT-S-32'")),
+        ("open_clip:hf-hub:x/y", ("open_clip has no model",)),
+        ("open_clip:ViT-B-32/nothing", ("no weights 'nothing'", "'openai'")),
         ("no_such_package.models:make", FORMS),
         ("", FORMS),
         (":", FORMS),
@@ -121,8 +129,9 @@ def test_a_whole_preprocessing_replaces_what_comes_with_the_network() -> None:
         ("timm:resnet51", ("timm has no model 'resnet51'", "'resnet50'")),
         ("timm:hf-hub:timm/resnet50", ("timm has no model",)),
         ("timm:resnet50.nothing", ("'resnet50.nothing'", "'resnet50.")),
-        ("torchvision:resnet51", ("torchvision has no classifier 'resnet51'", "'resnet50'")),
-        ("torchvision:fcn_resnet50", ("torchvision has no classifier",)),
+        ("torchvision:resnet51", ("torchvision has no image network 'resnet51'", "'resnet50'")),
+        ("torchvision:raft_small", ("torchvision has no image network",)),
+        ("torchvision:quantized_resnet50", ("no gradients", "torchvision:resnet50")),
         ("torchvision:resnet50.V3", ("'V3'", "'IMAGENET1K_V1'")),
     ],
 )
@@ -197,3 +206,24 @@ def test_one_line_in_the_registry_adds_a_kind_of_reference(monkeypatch: pytest.M
 def test_a_missing_weights_file_is_told_before_the_network_is_built(refused: Any) -> None:
     with refused(WeightsError, "'none.pth' does not exist"):
         load("timm:test_resnet", weights="none.pth")
+
+
+@pytest.mark.parametrize(
+    ("reference", "package", "extra"),
+    [("hf:a/b", "transformers", "whycam[hf]"), ("open_clip:RN50", "open_clip", "whycam[open-clip]")],
+)
+def test_a_missing_package_is_told_with_the_extra_that_brings_it(
+    reference: str, package: str, extra: str, monkeypatch: pytest.MonkeyPatch, refused: Any
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with refused(MissingExtraError, f"pip install '{extra}'"):
+        load(reference)
+
+
+def test_the_optional_packages_are_not_imported_until_they_are_asked_for() -> None:
+    code = (
+        "import sys; from whycam.models import load; load('timm:test_resnet'); "
+        "print({'transformers', 'open_clip'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

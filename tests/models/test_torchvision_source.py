@@ -5,12 +5,13 @@ from urllib.error import URLError
 import pytest
 import torch
 import torchvision.models
+from PIL import Image
 from torch import nn
 
 from whycam.errors import ModelError, UsageError, WeightsError
 from whycam.models import load
 from whycam.models.source import ModelOptions
-from whycam.models.torchvision_source import torchvision_source
+from whycam.models.torchvision_source import torchvision_names, torchvision_source
 from whycam.models.weights import StateDict
 
 
@@ -146,3 +147,100 @@ def test_weights_of_another_variant_are_refused(tmp_path: Path, refused: Any) ->
     torch.save(_trained("squeezenet1_0").state_dict(), tmp_path / "best.pth")
     with refused(WeightsError, "'best.pth' does not fit torchvision:squeezenet1_1"):
         load("torchvision:squeezenet1_1", weights=tmp_path / "best.pth")
+
+
+def _names(kind: str) -> list[str]:
+    return torchvision.models.list_models(module=getattr(torchvision.models, kind))
+
+
+DENSE = [*_names("segmentation"), *_names("detection")]
+
+
+@pytest.mark.usefixtures("outlined")
+@pytest.mark.parametrize("name", [*DENSE, *_names("video")])
+def test_every_segmentation_detection_and_video_network_resolves(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = _publish(monkeypatch, dict)
+    source = torchvision_source(name, ModelOptions())
+    assert len(source.outline(None)) > 10
+    assert source.default_classes in (2, 21, 91, 400)
+    assert asked == []
+
+
+def test_every_network_but_the_quantised_and_those_without_a_picture_is_named() -> None:
+    everything = set(torchvision.models.list_models())
+    left_out = {*_names("quantization"), *_names("optical_flow")}
+    assert set(torchvision_names()) == everything - left_out
+
+
+@pytest.mark.parametrize("name", _names("quantization"))
+def test_quantised_networks_are_refused_in_one_line(name: str, refused: Any) -> None:
+    with refused(ModelError, "no gradients", f"torchvision:{name.removeprefix('quantized_')}"):
+        load(f"torchvision:{name}")
+
+
+@pytest.mark.usefixtures("outlined")
+def test_a_segmentation_network_sees_the_whole_picture_in_one_square() -> None:
+    model = load("torchvision:lraspp_mobilenet_v3_large", size=64, num_classes=4)
+    prepared = model.prepare([Image.new("RGB", (80, 40)), Image.new("RGB", (40, 80))])
+    assert prepared.geometries[0].box == (-20.0, 0.0, 60.0, 80.0)
+    assert prepared.images[0, :, 0].abs().max() < 0.02  # padded with the mean colour
+    with torch.no_grad():
+        assert model.module(prepared.images)["out"].shape == (2, 4, 64, 64)
+    own = load("torchvision:lraspp_mobilenet_v3_large").preprocessing
+    assert (own.size, own.resize, own.interpolation) == ((520, 520), "longest", "bilinear")
+
+
+@pytest.mark.usefixtures("outlined")
+@pytest.mark.parametrize(
+    ("name", "side", "resize"),
+    [
+        ("ssdlite320_mobilenet_v3_large", 320, "squash"),
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", 320, "longest"),
+    ],
+)
+def test_a_detection_network_gets_unnormalised_pictures_of_its_own_size(
+    name: str, side: int, resize: str
+) -> None:
+    model = load(f"torchvision:{name}")
+    own = model.preprocessing
+    assert (own.size, own.resize, own.mean, own.std) == ((side, side), resize, (0.0,) * 3, (1.0,) * 3)
+    images = model.prepare([Image.new("RGB", (80, 40), "white")]).images
+    assert images.max() == 1
+    if resize == "longest":  # the padding is what the network's own normalisation makes zero
+        assert torch.equal(images[0, :, 0, 0].mul(255).round().int(), torch.tensor([124, 116, 104]).int())
+    with torch.no_grad():
+        (found,) = model.module(images)
+    assert {"boxes", "labels", "scores"} <= set(found)
+
+
+@pytest.mark.usefixtures("outlined")
+def test_the_padding_stays_when_only_the_size_changes() -> None:
+    own = load("torchvision:fasterrcnn_mobilenet_v3_large_320_fpn", size=200).preprocessing
+    assert (own.size, own.fill) == ((200, 200), (124, 116, 104))
+
+
+@pytest.mark.usefixtures("outlined")
+def test_the_auxiliary_head_of_published_weights_is_left_out(tmp_path: Path) -> None:
+    build = torchvision.models.segmentation.deeplabv3_mobilenet_v3_large
+    trained = build(weights=None, weights_backbone=None, aux_loss=True, num_classes=4)
+    torch.save(trained.state_dict(), tmp_path / "best.pth")
+    model = load("torchvision:deeplabv3_mobilenet_v3_large", weights=tmp_path / "best.pth", num_classes=4)
+    assert any("of the auxiliary head not used" in note for note in model.provenance.notes)
+    assert not any("aux" in key for key in model.module.state_dict())
+
+
+@pytest.mark.usefixtures("outlined")
+def test_a_video_network_takes_clips_and_refuses_pictures(refused: Any) -> None:
+    model = load("torchvision:r3d_18")
+    with refused(UsageError, "torchvision:r3d_18 takes no single pictures", "[B, C, T, H, W]"):
+        model.prepare([Image.new("RGB", (80, 40))])
+    frames = torch.randint(0, 256, (4, 3, 90, 120), dtype=torch.uint8)
+    preset = torchvision.models.video.R3D_18_Weights.DEFAULT.transforms()
+    pictures = [Image.fromarray(frame.permute(1, 2, 0).numpy()) for frame in frames]
+    clip = torch.stack([model.preprocessing.apply(picture)[0] for picture in pictures], 1)
+    # torchvision keeps parts of a level of brightness where pictures have whole ones
+    assert (clip - preset(frames)).abs().max() < 1.01 / 255 / min(preset.std)
+    with torch.no_grad():
+        assert model.module(clip[None]).shape == (1, 400)

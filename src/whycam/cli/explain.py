@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 _SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
-_TARGET_HELP = "top, INDEX, NAME, rank:K, A-B (why A rather than B), or prob:A."
+_TARGET_HELP = (
+    "top, INDEX, NAME, rank:K, A-B (why A rather than B), prob:A, or text:WORDS for an image-text model."
+)
 _LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
 _RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
@@ -90,7 +92,7 @@ def explain(
         sources=tuple(sources),
         folder=out,
         methods=methods,
-        target=parse_target(target, loaded.class_names),
+        target=parse_target(target, loaded.class_names, loaded.embed_text),
         layers=tuple(layer or ()),
         smoothing=smooth,
         batch_size=batch_size,

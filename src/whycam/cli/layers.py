@@ -46,6 +46,7 @@ def layers(
 ) -> Answer:
     """Show which layer is explained, why, and the others."""
     loaded = ModelChoice(model, weights, download, classes, num_classes, size, mean, std, device).load()
+    loaded.check_takes_pictures()
     from whycam.engine import choose_layer
     from whycam.runs import stand_in_image
 

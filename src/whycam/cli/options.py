@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
-_MODEL_HELP = "timm:NAME, torchvision:NAME, path/to/file.py:factory, package.module:factory, or demo."
+_MODEL_HELP = (
+    "timm:NAME, torchvision:NAME, hf:ID_OR_FOLDER, open_clip:ARCH[/TAG], path/to/file.py:factory, "
+    "package.module:factory, or demo."
+)
 
 ModelArgument: TypeAlias = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL_HELP)]
 WeightsOption: TypeAlias = Annotated[

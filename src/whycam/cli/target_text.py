@@ -1,24 +1,38 @@
-"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``."""
+"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``text:a cat``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import Any, TypeAlias
+
+from torch import Tensor
+from torch.nn import functional as F
 
 from whycam.errors import TargetError
-from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
+from whycam.targets import ClassIndex, Contrast, CustomTarget, Probability, Rank, Target, TopClass
 
-FORMS = "top, a class's index or name, rank:2, A-B (why A rather than B), or prob:A"
+EmbedText: TypeAlias = Callable[[str], Tensor]
+FORMS = "top, a class's index or name, rank:2, A-B (why A rather than B), prob:A, or text:WORDS"
 
 
-def parse_target(text: str, class_names: Sequence[str] | None) -> Target:
+def parse_target(text: str, class_names: Sequence[str] | None, embed_text: EmbedText | None = None) -> Target:
     """Read a target.
 
     A name counts without regard to case, and so does one of several with commas between them, as
     ImageNet's classes have. ``index:`` and ``name:`` say which is meant where a name is a number, or holds
-    what stands for something else. Raises TargetError where nothing or more than one thing is meant.
+    what stands for something else. ``text:`` is followed by any words, whose embedding the image's is
+    compared with; ``embed_text`` gives it, and where it is given there are no classes. Raises TargetError
+    where nothing or more than one thing is meant.
     """
     names = tuple(class_names or ())
     kind, colon, rest = text.strip().partition(":")
+    if colon and kind == "text":
+        return _text_target(rest.strip(), embed_text)
+    if embed_text is not None:
+        raise TargetError(
+            f"target {text!r} is of a class, and an image-text model has none; compare with words, such as "
+            "text:a photo of a cat"
+        )
     if colon and kind == "prob":
         return Probability(_class_target(rest, names))
     found = _single(text.strip(), names)
@@ -43,6 +57,27 @@ def with_names(described: str, class_names: Sequence[str] | None) -> str:
         return f"{match[0]} ({names[index]})" if index < len(names) else match[0]
 
     return re.sub(r"\bclass (\d+)", named, described)
+
+
+def _text_target(words: str, embed_text: EmbedText | None) -> Target:
+    if embed_text is None:
+        raise TargetError(
+            f"target 'text:{words}' needs an image-text model, such as open_clip:ViT-B-32; this one knows no "
+            "texts; give a class"
+        )
+    if not words:
+        raise TargetError("target 'text:' has no words behind it; write text:a photo of a cat")
+    return _similarity(embed_text(words), words)
+
+
+def _similarity(embedding: Tensor, words: str) -> Target:
+    """Give the cosine similarity of the image embeddings [B, D] to one embedding [D] as a target."""
+
+    def similarity(outputs: Any) -> Tensor:
+        return F.cosine_similarity(outputs, embedding.to(outputs), dim=1)
+
+    similarity.__name__ = f"similarity to {words!r}"
+    return CustomTarget(similarity)
 
 
 def _class_target(text: str, names: Sequence[str]) -> Target:

@@ -1,13 +1,13 @@
 """A loaded network with everything needed to put a picture through it and to say where it came from."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import torch
 from PIL import Image, ImageOps
-from torch import nn
+from torch import Tensor, nn
 
 from whycam.errors import ImageError, UsageError
 from whycam.models.preprocessing import Preprocessing
@@ -63,7 +63,12 @@ class PreparedImages:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A network in eval mode on ``device``, its preprocessing, its class names and its provenance."""
+    """A network in eval mode on ``device``, its preprocessing, its class names and its provenance.
+
+    ``embed_text`` is there for image-text models, whose module gives image embeddings [B, D]: it gives
+    a text's embedding [D] in the same space, and neither is normalised. ``needs_clips`` says of a video
+    network, which takes no single pictures, what it takes instead.
+    """
 
     module: nn.Module
     preprocessing: Preprocessing
@@ -71,12 +76,21 @@ class LoadedModel:
     reference: str
     provenance: Provenance
     device: torch.device
+    embed_text: Callable[[str], Tensor] | None = None
+    needs_clips: str | None = None
+
+    def check_takes_pictures(self) -> None:
+        """Raise UsageError where single pictures are no input of the network."""
+        if self.needs_clips is not None:
+            raise UsageError(f"{self.reference} takes no single pictures; {self.needs_clips}")
 
     def prepare(self, sources: Sequence[Source]) -> PreparedImages:
         """Read and preprocess files or PIL pictures, on the network's device and in its number type.
 
-        Raises ImageError when a picture cannot be read, UsageError when there is none.
+        Raises ImageError when a picture cannot be read, UsageError when there is none or when the network
+        takes no pictures.
         """
+        self.check_takes_pictures()
         if isinstance(sources, str | Path | Image.Image):
             raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
         shape = getattr(sources, "shape", None)

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from whycam.errors import UsageError
+from whycam.errors import ModelError, UsageError
 from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_strictly
 from whycam.models.loaded import Provenance
-from whycam.models.source import Built, ModelOptions, ModelSource
+from whycam.models.source import Built, ModelOptions, ModelSource, refuse_other_classes
 from whycam.models.weights import WeightsFile, read_weights
 
 
@@ -24,11 +24,16 @@ def unweighted_network(source: ModelSource, options: ModelOptions) -> Network:
     """Build the network with the weights it has when none are asked for: random ones, mostly."""
     built = source.build(options.num_classes)
     count = source.default_classes if options.num_classes is None else options.num_classes
-    return Network(built, source.unweighted, source.class_names, count)
+    return Network(built, source.unweighted, _names_of(source, count), count)
 
 
-def published_network(source: ModelSource, reference: str) -> Network:
+def published_network(source: ModelSource, reference: str, options: ModelOptions) -> Network:
     """Build the network with its published weights. Raises UsageError where there are none."""
+    if source.fetch is not None:
+        fetched = source.fetch()
+        if fetched.own_weights is None:
+            raise ModelError(f"no weights are published for {reference}; give a file with --weights")
+        return own_network(fetched, reference, fetched.own_weights, options)
     if source.download is None:
         raise UsageError(
             f"there are no published weights for {reference}; leave download out, "
@@ -38,6 +43,21 @@ def published_network(source: ModelSource, reference: str) -> Network:
     count = None if published.class_names is None else len(published.class_names)
     provenance = Provenance("pretrained", name=published.name)
     return Network(published.built, provenance, published.class_names, count)
+
+
+def own_network(source: ModelSource, reference: str, path: Path, options: ModelOptions) -> Network:
+    """Build the network with the weights that come with its reference, and so with its classes.
+
+    Raises UsageError for another number of classes, whose head would be random.
+    """
+    refuse_other_classes(options, source.default_classes, reference)
+    network = weighted_network(source, reference, path, options)
+    return replace(network, class_names=_names_of(source, network.class_count))
+
+
+def _names_of(source: ModelSource, count: int | None) -> tuple[str, ...] | None:
+    names = source.class_names
+    return names if names is None or count in (None, len(names)) else None
 
 
 def weighted_network(source: ModelSource, reference: str, path: str | Path, options: ModelOptions) -> Network:
@@ -51,7 +71,7 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     read_count = _classes_read(source, weights) if options.num_classes is None else None
     count = options.num_classes if read_count is None else read_count
     built = source.build(count)
-    fitted = fit_keys(weights, built.module.state_dict())
+    fitted = fit_keys(source.convert(weights, count), built.module.state_dict())
     load_strictly(built.module, fitted, owner=reference)
     notes = [*fitted.notes]
     if read_count is not None:
@@ -74,7 +94,7 @@ def _classes_read(source: ModelSource, weights: WeightsFile) -> int | None:
     # an architecture that has no head by default is tried with one as well
     for trial, count in ((None, default),) if default else ((None, 0), (2, 2)):
         outline = source.outline(trial)
-        fitted = fit_keys(weights, outline)
+        fitted = fit_keys(source.convert(weights, trial), outline)
         if keys_fit(fitted, outline):
             return head_classes(fitted.tensors, outline, count) or trial
     return None

@@ -13,14 +13,17 @@ from PIL import Image
 from torch import Tensor, nn
 
 from whycam.errors import ImageError, ModelError, UsageError
+from whycam.models.hf_preprocessing import hf_fields
 from whycam.models.messages import one_line, some_of
 from whycam.types import CropGeometry
 
 Resize: TypeAlias = Literal["shorter", "longest", "squash", "keep"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
+Crop: TypeAlias = Literal["center", "center-floor"]
 Extent: TypeAlias = tuple[int, int]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+CROPS: tuple[Crop, ...] = get_args(Crop)
 
 # one very long, thin picture would otherwise be blown up to gigabytes before it is cropped
 MOST_RESIZED_PIXELS = 2**27
@@ -36,7 +39,8 @@ class Preprocessing:
     ``keep`` does not resize. Where the crop reaches outside the picture, it is padded with ``fill``
     (0 to 255). ``mean`` and ``std`` are on the scale of [0, 1], one value a channel. One channel is the
     luma (ITU-R 601) of the picture, taken before the resize. ``antialias=False`` is for networks
-    trained with a resize that does not smooth when it shrinks (bilinear and bicubic only).
+    trained with a resize that does not smooth when it shrinks (bilinear and bicubic only). Where the
+    centre lies between two pixels, ``center`` rounds as timm and torchvision do, ``center-floor`` down.
 
     Raises UsageError for values that make no sense.
     """
@@ -48,7 +52,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     channels: int = 3
-    crop: Literal["center"] = "center"
+    crop: Crop = "center"
     fill: tuple[int, ...] = (0, 0, 0)
     antialias: bool = True
 
@@ -58,7 +62,7 @@ class Preprocessing:
         check_extent("resize_to", self.resize_to)
         check_word("resize", self.resize, RESIZES)
         check_word("interpolation", self.interpolation, INTERPOLATIONS)
-        check_word("crop", self.crop, ("center",))
+        check_word("crop", self.crop, CROPS)
         check_word("channels", self.channels, (1, 3))
         _check_statistics(self.mean, self.std, self.channels)
         if len(self.fill) != self.channels or not all(0 <= value <= 255 for value in self.fill):
@@ -75,9 +79,14 @@ class Preprocessing:
         """
         resized_size = self._resized_size(picture.height, picture.width)
         resized = self._resized(picture.convert("RGB" if self.channels == 3 else "L"), resized_size)
-        corner = (_crop_start(resized.height, self.size[0]), _crop_start(resized.width, self.size[1]))
+        corner = self._corner((resized.height, resized.width))
         geometry = _geometry((picture.height, picture.width), resized_size, corner, self.size)
         return self._normalised(self._cropped(resized, corner)), geometry
+
+    def _corner(self, resized: Extent) -> Extent:
+        """Give where the crop begins; below 0 on an axis where the picture must be padded."""
+        start = _CROP_STARTS[self.crop]
+        return start(resized[0], self.size[0]), start(resized[1], self.size[1])
 
     def _resized_size(self, height: int, width: int) -> Extent:
         if min(height, width) < 1:
@@ -119,9 +128,10 @@ class Preprocessing:
         }[self.resize].format(f"{self.resize_to[0]} x {self.resize_to[1]}")
         smooth = "" if self.antialias else ", without antialiasing"
         how = aim if self.resize == "keep" else f"{aim} ({self.interpolation}{smooth})"
+        rounding = "" if self.crop == "center" else " (corner rounded down)"
         return (
-            f"{how}, centre crop {self.size[0]} x {self.size[1]}, {self.channels} channel(s) in [0, 1], "
-            f"mean {self.mean}, std {self.std}"
+            f"{how}, centre crop {self.size[0]} x {self.size[1]}{rounding}, {self.channels} channel(s) "
+            f"in [0, 1], mean {self.mean}, std {self.std}"
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,6 +235,14 @@ class Preprocessing:
             std=tuple(preset.std),
         )
 
+    @classmethod
+    def from_hf(cls, config: Mapping[str, Any]) -> "Preprocessing":
+        """Read the configuration of a transformers image processor, as its ``to_dict()`` gives it.
+
+        Raises ModelError naming the field that cannot be followed.
+        """
+        return _or_model_error(cls, **hf_fields(config))
+
     def with_size(self, size: Extent) -> "Preprocessing":
         """Give the same preprocessing for another (height, width), the crop's share kept."""
         check_extent("size", size)
@@ -268,10 +286,23 @@ _RESIZED_SIZES: dict[Resize, Callable[[Extent, Extent], Extent]] = {
 }
 
 
-def _crop_start(length: int, wanted: int) -> int:
-    """Give where a centred crop begins on one axis; below 0 where the picture must be padded."""
+def _rounded_start(length: int, wanted: int) -> int:
     # the two roundings differ on purpose: timm and torchvision do it so, and one pixel would show
-    return round((length - wanted) / 2) if length >= wanted else -((wanted - length) // 2)
+    return round((length - wanted) / 2) if length >= wanted else _padded_start(length, wanted)
+
+
+def _floored_start(length: int, wanted: int) -> int:
+    return (length - wanted) // 2 if length >= wanted else _padded_start(length, wanted)
+
+
+def _padded_start(length: int, wanted: int) -> int:
+    return -((wanted - length) // 2)
+
+
+_CROP_STARTS: dict[Crop, Callable[[int, int], int]] = {
+    "center": _rounded_start,
+    "center-floor": _floored_start,
+}
 
 
 def _geometry(original: Extent, resized: Extent, corner: Extent, size: Extent) -> CropGeometry:

@@ -12,19 +12,29 @@ from whycam.errors import ModelError, UsageError
 from whycam.models.class_names import read_class_names
 from whycam.models.demo_source import demo_source
 from whycam.models.factory_source import file_source, module_source
+from whycam.models.hf_source import hf_source
 from whycam.models.loaded import LoadedModel, Provenance
 from whycam.models.messages import one_line, some_of
-from whycam.models.network import Network, published_network, unweighted_network, weighted_network
+from whycam.models.network import (
+    Network,
+    own_network,
+    published_network,
+    unweighted_network,
+    weighted_network,
+)
+from whycam.models.open_clip_source import open_clip_source
 from whycam.models.preprocessing import Preprocessing
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
 from whycam.models.timm_source import timm_source
-from whycam.models.torchvision_source import torchvision_source
+from whycam.models.torchvision_source import torchvision_names, torchvision_source
 
 SourceMaker = Callable[[str, ModelOptions], ModelSource]
 
 SOURCES: dict[str, SourceMaker] = {
     "timm:NAME": timm_source,
     "torchvision:NAME": torchvision_source,
+    "hf:ID_OR_FOLDER": hf_source,
+    "open_clip:ARCH": open_clip_source,
     "path/to/file.py:factory": file_source,
     "package.module:factory": module_source,
     "demo": demo_source,
@@ -52,9 +62,10 @@ def load(
 
     ``reference`` is one of `SOURCES`' forms. A factory reference runs the user's code; nothing else
     here runs code that is not installed, and nothing touches the network without ``download=True``,
-    which gets the weights that timm or torchvision publish. ``weights`` is a safetensors file or a
+    which gets the weights that are published for the reference. ``weights`` is a safetensors file or a
     checkpoint of tensors; it is loaded whole or not at all, and its head sets the number of classes
-    unless ``num_classes`` does. With neither, the weights are random, from a fixed seed.
+    unless ``num_classes`` does. With neither, the weights are those in the reference's own folder, and
+    random, from a fixed seed, where it has none.
 
     ``classes`` is a file of class names. ``size`` (height, width; an int for a square), ``mean``,
     ``std``, ``resize``, ``crop_pct``, ``interpolation`` and ``channels`` change the preprocessing that
@@ -84,9 +95,11 @@ def load(
     with torch.inference_mode(False), torch.device("cpu"), fixed_seed():
         source = _source(reference, options)
         if download:
-            network = published_network(source, one_line(reference))
+            network = published_network(source, one_line(reference), options)
         elif weights is not None:
             network = weighted_network(source, one_line(reference), weights, options)
+        elif source.own_weights is not None:
+            network = own_network(source, one_line(reference), source.own_weights, options)
         else:
             network = unweighted_network(source, options)
     names = network.class_names if classes is None else read_class_names(classes, network.class_count)
@@ -97,6 +110,8 @@ def load(
         reference=reference,
         provenance=_noted(network, options),
         device=place,
+        embed_text=network.built.embed_text,
+        needs_clips=network.built.needs_clips,
     )
 
 
@@ -113,8 +128,9 @@ def _source(reference: str, options: ModelOptions) -> ModelSource:
     before, _, factory = reference.rpartition(":")
     if reference in SOURCES and ":" not in reference:
         return SOURCES[reference](reference, options)
-    if f"{prefix}:NAME" in SOURCES and name:
-        return SOURCES[f"{prefix}:NAME"](name, options)
+    named = {form.partition(":")[0]: form for form in SOURCES if form.partition(":")[2].isupper()}
+    if prefix in named and name:
+        return SOURCES[named[prefix]](name, options)
     if factory.isidentifier() and before.lower().endswith(".py"):
         return SOURCES["path/to/file.py:factory"](reference, options)
     if factory.isidentifier() and _is_importable(before):
@@ -147,11 +163,10 @@ def _unknown(reference: str) -> str:
 
 def _catalogue_matches(name: str) -> list[str]:
     import timm
-    import torchvision.models as torchvision
 
     catalogues = {
         "timm": timm.list_models(),
-        "torchvision": torchvision.list_models(module=torchvision),
+        "torchvision": torchvision_names(),
         "demo": [],
     }
     exact = [f"{prefix}:{name}" for prefix, names in catalogues.items() if name in names]

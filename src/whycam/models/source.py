@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whycam.errors import ModelError, UsageError, WhycamError
 from whycam.models.loaded import Provenance
@@ -20,7 +21,7 @@ from whycam.models.preprocessing import (
     check_extent,
     check_word,
 )
-from whycam.models.weights import StateDict
+from whycam.models.weights import StateDict, WeightsFile
 
 SEED = 0
 
@@ -89,12 +90,15 @@ class ModelOptions:
 class Built:
     """A network, and the preprocessing that comes with it, None where nothing does.
 
-    ``note`` says where that preprocessing was found, where the user has not put it there.
+    ``note`` says where that preprocessing was found, where the user has not put it there. ``embed_text``
+    and ``needs_clips`` are as in `LoadedModel`.
     """
 
     module: nn.Module
     preprocessing: Preprocessing | None
     note: str | None = None
+    embed_text: Callable[[str], Tensor] | None = None
+    needs_clips: str | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,11 @@ def same_key(key: str) -> str:
     return key
 
 
+def same_tensors(weights: WeightsFile, num_classes: int | None) -> WeightsFile:
+    """Leave a weights file's tensors as they are."""
+    return weights
+
+
 def nothing_to_set(module: nn.Module) -> tuple[str, ...]:
     """Leave a network with trained weights as it is, with nothing to note."""
     return ()
@@ -123,9 +132,11 @@ class ModelSource:
     ``build`` makes it for a number of classes, None for its own default, which is ``default_classes``
     where that is known; ``outline`` gives what such a network's state dict looks like, without data
     where that is possible. ``unweighted`` says what the weights are when none are asked for;
-    ``download`` gets the published ones. ``rename_key`` brings keys of older releases up to date,
-    ``set_trained`` sets what goes with trained weights and notes it, and ``preprocessing_of`` says
-    whose preprocessing comes with the network.
+    ``download`` gets the published ones; ``fetch`` gets the files they are in, and gives the source that
+    reads those. ``own_weights`` is the file that comes with the reference. ``rename_key`` brings keys of
+    older releases up to date, ``convert`` whole files where that takes more than names, for a number of
+    classes as in ``build``; ``set_trained`` sets what goes with trained weights and notes it, and
+    ``preprocessing_of`` says whose preprocessing comes with the network.
     """
 
     build: Callable[[int | None], Built]
@@ -136,7 +147,10 @@ class ModelSource:
     preprocessing_of: str | None = None
     takes_weights: bool = True
     download: Callable[[], Published] | None = None
+    fetch: Callable[[], "ModelSource"] | None = None
+    own_weights: Path | None = None
     rename_key: Callable[[str], str] = same_key
+    convert: Callable[[WeightsFile, int | None], WeightsFile] = same_tensors
     set_trained: Callable[[nn.Module], tuple[str, ...]] = nothing_to_set
 
 
@@ -228,15 +242,18 @@ def _with_numbers(own: Preprocessing, options: ModelOptions, reference: str) -> 
     mean = own.mean if options.mean is None else options.mean
     std = own.std if options.std is None else options.std
     _check_channels(options.channels, mean, reference)
-    padded_with_mean = own.resize == "longest"
     return replace(
         own,
         mean=mean,
         std=std,
         channels=len(mean),
-        fill=tuple(round(255 * value) if padded_with_mean else 0 for value in mean),
+        fill=own.fill if mean == own.mean else _padding(mean, with_mean=own.resize == "longest"),
         interpolation=cast(Interpolation, options.interpolation or own.interpolation),
     )
+
+
+def _padding(mean: Sequence[float], *, with_mean: bool) -> tuple[int, ...]:
+    return tuple(round(255 * value) if with_mean else 0 for value in mean)
 
 
 def _crop_share(preprocessing: Preprocessing) -> float:

@@ -1,9 +1,10 @@
-"""``torchvision:NAME``: a classifier of torchvision, with its preset and published weights."""
+"""``torchvision:NAME``: a network of torchvision, with its preset and published weights."""
 
 import re
 import sys
 import warnings
-from typing import Any
+from dataclasses import replace
+from typing import Any, Literal, TypeAlias, get_args
 
 from torch import nn
 
@@ -22,33 +23,49 @@ from whycam.models.source import (
     outline_without_data,
     refuse_other_channels,
     refuse_other_classes,
+    same_tensors,
 )
+from whycam.models.torchvision_presets import dense_preprocessing, frame_preprocessing
 from whycam.models.weights import WeightsFile
 
+Kind: TypeAlias = Literal["classifier", "segmentation", "detection", "video"]
+
+_KINDS: tuple[Kind, ...] = get_args(Kind)
+# segmentation networks are trained with a second head, which is left out of what they answer here
+_AUXILIARY = "aux_classifier."
+_CLIPS = (
+    "pass a tensor [B, C, T, H, W] of clips in Python: explain(model.module, clips), each frame made by "
+    "model.preprocessing.apply"
+)
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def torchvision_source(name: str, options: ModelOptions) -> ModelSource:
-    """Give torchvision's classifier ``NAME`` or ``NAME.WEIGHTS``, such as ``resnet50.IMAGENET1K_V1``.
+    """Give torchvision's network ``NAME`` or ``NAME.WEIGHTS``, such as ``resnet50.IMAGENET1K_V1``.
 
-    The preprocessing is the preset of those weights, of the default ones where none are named.
-    Raises ModelError when torchvision has no such classifier or weights.
+    Classifiers, segmentation, detection and video networks are there, each with the outputs it has in
+    torchvision. The preprocessing is the preset of those weights, of the default ones where none are
+    named; `dense_preprocessing` says what stands for the presets of segmentation and detection.
+    Raises ModelError when torchvision has no such network or weights.
     """
     reference = f"torchvision:{name}"
     refuse_other_channels(options, reference)
     architecture, _, tag = name.partition(".")
+    kind = _kind(architecture)
     published = _published(architecture, tag)
-    preset = Preprocessing.from_torchvision(published)
     categories = tuple(published.meta["categories"])
 
     def build(num_classes: int | None) -> Built:
-        fitting = _fitting_options(architecture, preset, options, num_classes)
-        return Built(_built(architecture, fitting, reference), preset)
+        fitting = _fitting_options(architecture, kind, published, options, num_classes)
+        module = _built(architecture, fitting, reference)
+        return Built(
+            module, _preprocessing(kind, published, module), needs_clips=_CLIPS if kind == "video" else None
+        )
 
     def download() -> Published:
         refuse_other_classes(options, len(categories), reference)
         built = build(None)
-        weights = fit_keys(_downloaded(published), built.module.state_dict())
+        weights = fit_keys(_without_auxiliary(_downloaded(published), None), built.module.state_dict())
         load_strictly(built.module, weights, owner=reference)
         _set_trained(built.module)
         return Published(built, f"torchvision {published}", categories)
@@ -61,18 +78,40 @@ def torchvision_source(name: str, options: ModelOptions) -> ModelSource:
         download=download,
         preprocessing_of=f"torchvision's {published}",
         rename_key=_renamed,
+        convert=_without_auxiliary if kind == "segmentation" else same_tensors,
         set_trained=_set_trained,
     )
+
+
+def torchvision_names() -> list[str]:
+    """Name every network that a reference can name."""
+    return [name for kind in _KINDS for name in _names(kind)]
+
+
+def _names(kind: str) -> list[str]:
+    import torchvision.models as catalogue
+
+    room = catalogue if kind == "classifier" else getattr(catalogue, kind)
+    return list(catalogue.list_models(module=room))
+
+
+def _kind(architecture: str) -> Kind:
+    found: Kind | None = next((kind for kind in _KINDS if architecture in _names(kind)), None)
+    if found is not None:
+        return found
+    if architecture in _names("quantization"):
+        raise ModelError(
+            f"torchvision's {architecture} computes with whole numbers, which have no gradients; expected "
+            f"the network before quantisation: torchvision:{architecture.removeprefix('quantized_')}"
+        )
+    close = or_nothing_close(architecture, torchvision_names())
+    mend = close or "; torchvision.models.list_models(torchvision.models) names its classifiers"
+    raise ModelError(f"torchvision has no image network '{one_line(architecture, 80)}'{mend}")
 
 
 def _published(architecture: str, tag: str) -> Any:
     import torchvision.models as catalogue
 
-    classifiers = catalogue.list_models(module=catalogue)
-    if architecture not in classifiers:
-        close = or_nothing_close(architecture, classifiers)
-        mend = close or "; torchvision.models.list_models(torchvision.models) names them"
-        raise ModelError(f"torchvision has no classifier '{one_line(architecture, 80)}'{mend}")
     weights = catalogue.get_model_weights(architecture)
     if tag and tag not in weights.__members__:
         members = some_of(weights.__members__)
@@ -80,19 +119,32 @@ def _published(architecture: str, tag: str) -> Any:
     return weights[tag] if tag else weights.DEFAULT
 
 
+def _preprocessing(kind: Kind, published: Any, module: nn.Module) -> Preprocessing:
+    if kind == "classifier":
+        return Preprocessing.from_torchvision(published)
+    preset = published.transforms()
+    return frame_preprocessing(preset) if kind == "video" else dense_preprocessing(preset, module)
+
+
 def _fitting_options(
-    architecture: str, preset: Preprocessing, options: ModelOptions, num_classes: int | None
+    architecture: str, kind: Kind, published: Any, options: ModelOptions, num_classes: int | None
 ) -> dict[str, Any]:
     fitting: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
+    if kind in ("segmentation", "detection"):
+        fitting["weights_backbone"] = None  # by default they would be downloaded
     size = options.input_size
     # of torchvision's classifiers, these alone are made for one size
-    if size is not None and size != preset.size and architecture.startswith("vit_"):
+    if size is not None and architecture.startswith("vit_") and size != _own_size(published):
         if size[0] != size[1]:
             raise UsageError(
                 f"torchvision:{architecture} takes squares, not {size[0]} x {size[1]}; use timm's"
             )
         fitting["image_size"] = size[0]
     return fitting
+
+
+def _own_size(published: Any) -> tuple[int, int]:
+    return Preprocessing.from_torchvision(published).size
 
 
 def _built(architecture: str, fitting: dict[str, Any], reference: str) -> nn.Module:
@@ -117,6 +169,14 @@ def _downloaded(published: Any) -> WeightsFile:
             "check the connection, or give a file with --weights"
         ) from error
     return WeightsFile(str(published), "", {_renamed(key): value for key, value in tensors.items()})
+
+
+def _without_auxiliary(weights: WeightsFile, num_classes: int | None) -> WeightsFile:
+    """Leave out the second head of a segmentation network, and note it."""
+    kept = {key: value for key, value in weights.tensors.items() if _AUXILIARY not in key}
+    dropped = len(weights.tensors) - len(kept)
+    note = (f"{dropped} entries of the auxiliary head not used",) if dropped else ()
+    return replace(weights, tensors=kept, notes=(*weights.notes, *note))
 
 
 def _renamed(key: str) -> str:

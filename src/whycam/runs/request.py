@@ -67,6 +67,7 @@ class RunRequest:
                 raise UsageError(f"the {name} is {number}; expected at least 1")
         if not self.methods:
             raise UsageError("there is no method; give at least one, such as gradcam")
+        self.model.check_takes_pictures()
         names = dict.fromkeys(find_method(method).name for method in self.methods)
         object.__setattr__(self, "methods", tuple(names))
 
