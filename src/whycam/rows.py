@@ -275,10 +275,28 @@ def _sheet(explanation: "Explanation", rows: Sequence[Row], overlays: Sequence["
     from whycam.render import SheetRow, sheet
 
     lines = [
-        SheetRow(picture, [drawn], caption_of(row, explanation.class_names), [note_of(row)])
+        SheetRow(
+            picture,
+            [drawn.crop((0, 0, *picture.size))],
+            caption_of(row, explanation.class_names),
+            [note_of(row)],
+        )
         for picture, drawn, row in zip(explanation.pictures or (), overlays, rows, strict=True)
     ]
-    return sheet(lines, columns=[explanation.method], opacity=_opacity(), layer=explanation.layer)
+    return sheet(
+        lines,
+        columns=[explanation.method],
+        title=_sheet_title(explanation),
+        opacity=_opacity(),
+        layer=explanation.layer,
+    )
+
+
+def _sheet_title(explanation: "Explanation") -> str:
+    from whycam.explanation import caution_in
+
+    caution = caution_in(explanation.origin.provenance)
+    return f"{explanation.origin.reference} with {caution}" if caution else ""
 
 
 def _subjects(explanation: "Explanation") -> list[Subject]:

@@ -16,7 +16,7 @@ from whycam.errors import UsageError
 from whycam.render.colormaps import DEFAULT_COLORMAP, colorise
 from whycam.render.heatmaps import Normalisation
 from whycam.render.overlays import DEFAULT_OPACITY, Opacity, as_rgb
-from whycam.render.text import ASCENT, DESCENT, draw_text, drawable, line_height, shorten, text_width
+from whycam.render.text import ASCENT, DESCENT, draw_text, drawable, line_height, shorten, text_width, wrap
 
 ROW_LIMIT = 24
 """Rows on one sheet; the sheet says how many images it leaves out."""
@@ -282,7 +282,7 @@ def _blank_labels(text: str, rect: Rect, style: Style) -> tuple[Label, ...]:
     size, room = style.text("small"), style.cell - 2 * style.gap
     left, top, right, bottom = rect
     most = int((bottom - top) / line_height(size))
-    lines = _wrap(text, room, size)
+    lines = wrap(text, room, size)
     if len(lines) > most > 0:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), room, size)]
     lines = lines[:most]
@@ -320,19 +320,8 @@ def _add_legend(plan: Plan, style: Style, legend: Legend) -> None:
     plan.labels.append(Label(legend.lowest, style.margin, baseline, size, INK))
     plan.labels.append(Label(legend.highest, left + wide + style.gap, baseline, size, INK))
     plan.bottom += line_height(size) + style.gap / 2
-    for line in _wrap(legend.footer, plan.width - 2 * style.margin, size):
+    for line in wrap(legend.footer, plan.width - 2 * style.margin, size):
         _add_line(plan, style, line, "small", FAINT_INK)
-
-
-def _wrap(text: str, width: float, size: float) -> list[str]:
-    """Break a text into lines at plain spaces; a word wider than a line is shortened."""
-    lines: list[str] = []
-    for word in filter(None, (drawable(word) for word in text.split(" "))):
-        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(shorten(word, width, size))
-    return lines
 
 
 def _fit_parts(line: str, width: float, size: float) -> str:
