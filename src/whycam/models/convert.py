@@ -53,9 +53,8 @@ def unpickle_anything(file: Path) -> Any:
     A module is replaced by its state dict, also below the top level. Raises WeightsError.
     """
     with _own_code(file), warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # about changed source and deprecated formats: that is why one converts
+        # they are about old formats and changed source, which is why one converts
+        warnings.simplefilter("ignore")
         return _states_for_modules(_loader(file)(file))
 
 

@@ -9,7 +9,14 @@ from typing import Any, cast
 
 from whycam.errors import UsageError
 from whycam.models.messages import one_line, or_nothing_close, some_of
-from whycam.models.preprocessing import Interpolation, Preprocessing, Resize
+from whycam.models.preprocessing import (
+    INTERPOLATIONS,
+    RESIZES,
+    Interpolation,
+    Preprocessing,
+    Resize,
+    check_word,
+)
 
 MOST_BYTES = 2**20
 _MOST_DEPTH = 4
@@ -173,10 +180,12 @@ def _number(key: str, value: Any) -> float:
     return float(value)
 
 
-def _word(key: str, value: Any) -> str:
-    if not isinstance(value, str):
-        raise UsageError(f"'{key}' is {_shown(value)}; expected a word, such as 'bilinear' or 'shorter'")
-    return value
+def _one_of(words: Sequence[str]) -> Callable[[str, Any], str]:
+    def word(key: str, value: Any) -> str:
+        check_word(key, value, words)
+        return cast(str, value)
+
+    return word
 
 
 def _whole(key: str, value: Any) -> int:
@@ -219,14 +228,14 @@ KEYS: Mapping[str, Callable[[str, Any], Any]] = {
     "size": _extent,
     "mean": _numbers,
     "std": _numbers,
-    "resize": _word,
+    "resize": _one_of(RESIZES),
     "resize_to": _extent,
     "crop_pct": _number,
-    "interpolation": _word,
+    "interpolation": _one_of(INTERPOLATIONS),
     "channels": _whole,
     "fill": _colour,
     "antialias": _flag,
-    "crop": _word,
+    "crop": _one_of(("center",)),
     "class_names": _names,
 }
 """Which keys there may be, and how each one's value is read."""
