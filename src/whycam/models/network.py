@@ -49,7 +49,7 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     if not source.takes_weights:
         raise UsageError(f"{reference} brings its own weights; leave weights out")
     weights = _renamed(source, read_weights(path))
-    read_count = _classes_read(source, weights, options) if options.num_classes is None else None
+    read_count = _classes_read(source, weights) if options.num_classes is None else None
     count = options.num_classes if read_count is None else read_count
     built = source.build(count)
     fitted = fit_keys(weights, built.module.state_dict())
@@ -78,7 +78,7 @@ def _renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
     return replace(weights, tensors={source.rename_key(key): value for key, value in weights.tensors.items()})
 
 
-def _classes_read(source: ModelSource, weights: WeightsFile, options: ModelOptions) -> int | None:
+def _classes_read(source: ModelSource, weights: WeightsFile) -> int | None:
     default = source.default_classes
     if default is None:
         return None
@@ -88,6 +88,6 @@ def _classes_read(source: ModelSource, weights: WeightsFile, options: ModelOptio
         fitted = fit_keys(weights, outline)
         if keys_fit(fitted, outline):
             return head_classes(fitted.tensors, outline, count) or trial
-        if options.allow_partial and default:
+        if default:  # what fits in part may have its head all the same
             return head_classes(fitted.tensors, outline, count)
     return None
