@@ -144,7 +144,7 @@ def test_another_variants_weights_are_refused_and_loaded_in_part_only_when_asked
     for key, value in trained("resnet18").items():
         assert torch.equal(found[key], value)
     assert model.provenance.describe().startswith(
-        "partly random weights: 102 of 180 loaded; weights of best.pth"
+        "partly random weights: 102 of 182 loaded; weights of best.pth"
     )
     assert any(note.startswith("80 keys left random: 'layer1.2") for note in model.provenance.notes)
 
