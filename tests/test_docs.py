@@ -66,6 +66,35 @@ def test_the_run_folder_page_works(desk: Path) -> None:
     assert "photo.jpg gradcam (12, 12)" in done.stdout, done.stderr
 
 
+@pytest.fixture
+def checkpoints(desk: Path) -> Path:
+    """The files that the page on weights speaks of, beside the photograph."""
+    import timm
+    import torch
+
+    network = timm.create_model("resnet18", num_classes=3)
+    torch.save({"state_dict": network.state_dict()}, desk / "best.pth")
+    torch.save(
+        {key: value for key, value in network.state_dict().items() if "fc" not in key}, desk / "part.pth"
+    )
+    torch.save(network.fc, desk / "whole-model.pth")
+    (desk / "names.txt").write_text("cat\ndog\nno\n")
+    (desk / "weights").mkdir()
+    (yaml,) = blocks(ROOT / "docs" / "weights.md", "yaml")
+    (desk / "prep.yaml").write_text(yaml)
+    return desk
+
+
+def test_the_commands_of_the_weights_page_work(checkpoints: Path) -> None:
+    from whycam.cli import run as run_whycam
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkpoints)
+        for command in commands(ROOT / "docs" / "weights.md"):
+            assert run_whycam(shlex.split(command)[1:]) == 0, command
+        assert (checkpoints / "whole-model.safetensors").stat().st_size > 0
+
+
 def test_both_readmes_give_the_same_commands_and_code() -> None:
     english, chinese = READMES
     assert commands(english) == commands(chinese)

@@ -36,6 +36,11 @@ class Origin:
     weights_sha256: str | None = None
     preprocessing: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def caution(self) -> str | None:
+        """What every picture must say of the weights; None for most models."""
+        return caution_in(self.provenance)
+
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
@@ -92,10 +97,10 @@ class Explanation:
         geometries = self.geometries or (None,) * len(pictures)
         heatmaps = self.heatmaps(normalise).cpu()
         chosen = opacity or MagnitudeOpacity()
-        caution = caution_in(self.origin.provenance)
         return [
             with_caution(
-                overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap), caution
+                overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap),
+                self.origin.caution,
             )
             for picture, heatmap, geometry in zip(pictures, heatmaps, geometries, strict=True)
         ]

@@ -283,20 +283,15 @@ def _sheet(explanation: "Explanation", rows: Sequence[Row], overlays: Sequence["
         )
         for picture, drawn, row in zip(explanation.pictures or (), overlays, rows, strict=True)
     ]
+    caution = explanation.origin.caution
     return sheet(
         lines,
         columns=[explanation.method],
-        title=_sheet_title(explanation),
+        title=f"{explanation.origin.reference} with {caution}" if caution else "",
         opacity=_opacity(),
         layer=explanation.layer,
+        caution=caution,
     )
-
-
-def _sheet_title(explanation: "Explanation") -> str:
-    from whycam.explanation import caution_in
-
-    caution = caution_in(explanation.origin.provenance)
-    return f"{explanation.origin.reference} with {caution}" if caution else ""
 
 
 def _subjects(explanation: "Explanation") -> list[Subject]:

@@ -86,8 +86,8 @@ def _classes_read(source: ModelSource, weights: WeightsFile) -> int | None:
     for trial, count in ((None, default),) if default else ((None, 0), (2, 2)):
         outline = source.outline(trial)
         fitted = fit_keys(weights, outline)
+        if default:  # also of weights that fit in part only, for those who ask for them
+            return head_classes(fitted.tensors, outline, count)
         if keys_fit(fitted, outline):
             return head_classes(fitted.tensors, outline, count) or trial
-        if default:  # what fits in part may have its head all the same
-            return head_classes(fitted.tensors, outline, count)
     return None

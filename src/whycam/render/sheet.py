@@ -142,6 +142,7 @@ def sheet(
     normalised: Normalisation = "image",
     opacity: Opacity | None = DEFAULT_OPACITY,
     layer: str = "",
+    caution: str | None = None,
     cell: int = 224,
     scale: float = 2.0,
     limit: int = ROW_LIMIT,
@@ -151,16 +152,17 @@ def sheet(
     ``columns`` are the overlays' titles. Of the rows the first ``limit`` are drawn, and a line says how
     many are not. Pictures of any aspect fit in cells of ``cell`` logical pixels; ``scale`` real pixels
     make one, fewer where the sheet would exceed 64 megapixels. A colour bar says what 0 and 1 mean under
-    ``normalised``; the footer gives the order of processing, the layer (empty: left out) and the opacity
-    (None: left out, for contours). Issues a MissingGlyphWarning for text that no font has. Raises
-    UsageError when there are no rows, or a row's overlays or notes do not match the columns.
+    ``normalised``; the footer gives what must be said of the weights (``caution``), the order of
+    processing, the layer (empty: left out) and the opacity (None: left out, for contours). Issues a
+    MissingGlyphWarning for text that no font has. Raises UsageError when there are no rows, or a row's
+    overlays or notes do not match the columns.
     """
     _check(rows, columns, limit=limit, cell=cell, scale=scale)
     legend = Legend(
         colormap,
         lowest="0 = no evidence",
         highest=f"1 = strongest in {'this image' if normalised == 'image' else 'these images'}",
-        footer=_footer(normalised, layer, opacity),
+        footer=_footer(normalised, layer, opacity, caution),
     )
     while True:
         style = Style(cell * scale, scale)
@@ -210,9 +212,10 @@ def _check(rows: Sequence[SheetRow], columns: Sequence[str], *, limit: int, cell
             )
 
 
-def _footer(normalised: Normalisation, layer: str, opacity: Opacity | None) -> str:
+def _footer(normalised: Normalisation, layer: str, opacity: Opacity | None, caution: str | None) -> str:
     last = "image" if normalised == "image" else "batch"
-    parts = [f"maps rectified → resized (bilinear) → normalised per {last} (divided by its maximum)"]
+    parts = [caution] if caution else []  # a title may be shortened, a footer is not
+    parts += [f"maps rectified → resized (bilinear) → normalised per {last} (divided by its maximum)"]
     parts += [f"layer\u00a0{layer}"] if layer else []  # no line break inside
     parts += [opacity.describe()] if opacity else []
     return SEPARATOR.join(parts)

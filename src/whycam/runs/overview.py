@@ -59,6 +59,7 @@ def sheet_of(run: Run, style: PictureStyle) -> Image.Image | None:
         colormap=style.colormap,
         opacity=style.opacity,
         layer=" + ".join(manifest.layer.paths) if manifest.layer else "",
+        caution=caution_in(manifest.model.provenance),
         cell=_cell(lines),
         limit=SHEET_IMAGES,
     )
