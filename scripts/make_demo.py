@@ -41,6 +41,7 @@ from demo_scenes import (
     stream,
     uniform,
 )
+from whycam import explain
 from whycam.demo.network import DemoNet
 
 DEMO = Path(__file__).resolve().parents[1] / "src" / "whycam" / "demo"
@@ -50,6 +51,7 @@ SHIPPED = 24
 HELD_OUT = 4000
 THREADS = 2
 REQUIRED_ACCURACY = 0.97
+TESTED = ("gradcam", "features")
 LIBRARIES = ("torch", "numpy", "pillow", "safetensors", "scikit-image", "scikit-learn")
 
 
@@ -239,6 +241,21 @@ def write_metadata(folder: Path, facts: dict[str, object]) -> None:
     (folder / "metadata.json").write_text(text + "\n", encoding="utf-8")
 
 
+def write_expected(folder: Path, network: DemoNet, image: Tensor, name: str) -> None:
+    """Write expected.json: what `whycam doctor` must find on a shipped image [3, H, W]."""
+    explanation = explain(network, normalise(image[None]), method=TESTED[0], layer=TESTED[1])
+    probability, index = explanation.outputs[0].softmax(0).max(0)
+    expected = {
+        "image": name,
+        "method": TESTED[0],
+        "layer": TESTED[1],
+        "class": index.item(),
+        "probability": round(probability.item(), 5),
+        "map": [[round(value, 5) for value in row] for row in explanation.maps[0].tolist()],
+    }
+    (folder / "expected.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
+
+
 def measure(network: DemoNet, lots: list[Scenes], seed: int) -> dict[str, object]:
     """Measure the network as it will be loaded; raises SystemExit where it is not good enough to ship."""
     digits = torch.cat([lot.digits for lot in lots])
@@ -267,6 +284,7 @@ def make(folder: Path, seed: int, recipe: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "weights.safetensors").write_bytes(save(half_weights(network)))
     names = write_scenes(folder, lots[0])
+    write_expected(folder, rounded_to_half(network), lots[0].images[0], names[0])
     write_licences(folder, names, lots[0].photographs[:SHIPPED].tolist())
     facts = {
         "schema": 1,

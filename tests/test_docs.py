@@ -66,6 +66,34 @@ def test_the_run_folder_page_works(desk: Path) -> None:
     assert "photo.jpg gradcam (12, 12)" in done.stdout, done.stderr
 
 
+@pytest.fixture
+def checkpoints(desk: Path) -> Path:
+    """The files that the page on weights speaks of, beside the photograph."""
+    import timm
+    import torch
+
+    network = timm.create_model("resnet18", num_classes=3)
+    torch.save({"state_dict": network.state_dict()}, desk / "best.pth")
+    torch.save(
+        {key: value for key, value in network.state_dict().items() if "fc" not in key}, desk / "part.pth"
+    )
+    torch.save(network.fc, desk / "whole-model.pth")
+    (desk / "names.txt").write_text("cat\ndog\nno\n")
+    (desk / "weights").mkdir()
+    (yaml,) = blocks(ROOT / "docs" / "weights.md", "yaml")
+    (desk / "prep.yaml").write_text(yaml)
+    return desk
+
+
+def test_the_commands_of_the_weights_page_work(checkpoints: Path) -> None:
+    # one process for all of them: most of the time goes into the imports
+    arguments = [shlex.split(command)[1:] for command in commands(ROOT / "docs" / "weights.md")]
+    code = f"import whycam.cli; print([whycam.cli.run(words) for words in {arguments!r}])"
+    done = run(["-c", code], checkpoints)
+    assert done.stdout.splitlines()[-1:] == [str([0] * len(arguments))], done.stderr
+    assert (checkpoints / "whole-model.safetensors").stat().st_size > 0
+
+
 def test_both_readmes_give_the_same_commands_and_code() -> None:
     english, chinese = READMES
     assert commands(english) == commands(chinese)

@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
     from whycam.render import Opacity
 
+PARTLY_RANDOM = "partly random weights"
+"""How a provenance begins where a weights file filled only a part of its network."""
+
+
+def caution_in(provenance: str) -> str | None:
+    """Return what every picture of a model must say of its weights; None for most models."""
+    first = provenance.partition(";")[0]
+    return first if first.startswith(PARTLY_RANDOM) else None
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -26,6 +35,11 @@ class Origin:
     provenance: str = "not known: given in Python"
     weights_sha256: str | None = None
     preprocessing: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def caution(self) -> str | None:
+        """What every picture must say of the weights; None for most models."""
+        return caution_in(self.provenance)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +85,11 @@ class Explanation:
         opacity: "Opacity | None" = None,
         normalise: Literal["image", "shared"] = "image",
     ) -> list["Image"]:
-        """Return a picture an image: the heatmap over the original, or over the tensor in 8 bits."""
-        from whycam.render import MagnitudeOpacity, overlay, picture_of
+        """Return a picture an image: the heatmap over the original, or over the tensor in 8 bits.
+
+        Where the model's weights are partly random, a strip under each picture says so.
+        """
+        from whycam.render import MagnitudeOpacity, overlay, picture_of, with_caution
 
         if len(self.size) != 2:
             raise UsageError(f"overlays are for images; these have {len(self.size)} axes. Use .heatmaps()")
@@ -81,7 +98,10 @@ class Explanation:
         heatmaps = self.heatmaps(normalise).cpu()
         chosen = opacity or MagnitudeOpacity()
         return [
-            overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap)
+            with_caution(
+                overlay(picture, heatmap, geometry=geometry, opacity=chosen, colormap=colormap),
+                self.origin.caution,
+            )
             for picture, heatmap, geometry in zip(pictures, heatmaps, geometries, strict=True)
         ]
 

@@ -275,10 +275,23 @@ def _sheet(explanation: "Explanation", rows: Sequence[Row], overlays: Sequence["
     from whycam.render import SheetRow, sheet
 
     lines = [
-        SheetRow(picture, [drawn], caption_of(row, explanation.class_names), [note_of(row)])
+        SheetRow(
+            picture,
+            [drawn.crop((0, 0, *picture.size))],
+            caption_of(row, explanation.class_names),
+            [note_of(row)],
+        )
         for picture, drawn, row in zip(explanation.pictures or (), overlays, rows, strict=True)
     ]
-    return sheet(lines, columns=[explanation.method], opacity=_opacity(), layer=explanation.layer)
+    caution = explanation.origin.caution
+    return sheet(
+        lines,
+        columns=[explanation.method],
+        title=f"{explanation.origin.reference} with {caution}" if caution else "",
+        opacity=_opacity(),
+        layer=explanation.layer,
+        caution=caution,
+    )
 
 
 def _subjects(explanation: "Explanation") -> list[Subject]:

@@ -1,6 +1,7 @@
 """The script that makes the demo: its scenes again to the bit, its splits apart, its training repeatable."""
 
 import importlib
+import json
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from whycam.demo import demo_images, demo_masks, demo_metadata
+from whycam.demo import demo_expectation, demo_images, demo_masks, demo_metadata, demo_network
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -146,3 +147,14 @@ def test_a_scene_is_not_written_over_the_package(make_demo: ModuleType, capsys: 
     with pytest.raises(SystemExit):
         make_demo.main(["--scene", "3"])
     assert "needs a number from 0 on, and --out" in capsys.readouterr().err
+
+
+def test_what_doctor_expects_is_what_the_script_writes(make_demo: ModuleType, tmp_path: Path):
+    image = demo_images()[0]
+    with Image.open(image) as picture:
+        pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+    make_demo.write_expected(tmp_path, demo_network(), pixels, image.name)
+    found, shipped = json.loads((tmp_path / "expected.json").read_text()), demo_expectation()
+    assert found.keys() == shipped.keys()
+    np.testing.assert_allclose(found.pop("map"), shipped.pop("map"), atol=2e-4)
+    assert found == pytest.approx(shipped, abs=1e-3)

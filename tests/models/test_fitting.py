@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from whycam.errors import WeightsError
-from whycam.models.fitting import PREFIXES, fit_keys, head_classes, keys_fit, load_strictly
+from whycam.models.fitting import (
+    PREFIXES,
+    fit_keys,
+    head_classes,
+    keys_fit,
+    load_partially,
+    load_strictly,
+)
 from whycam.models.weights import WeightsFile
 
 
@@ -24,7 +31,7 @@ def _trained(**shape: int) -> dict[str, Tensor]:
     return {
         key: torch.randn(value.shape, generator=generator) if value.is_floating_point() else value + 3
         for key, value in state.items()
-    }
+    } | {"1.running_var": torch.rand(state["1.running_var"].shape, generator=generator)}
 
 
 def _file(tensors: dict[str, Tensor]) -> WeightsFile:
@@ -165,6 +172,58 @@ def test_weights_that_do_not_fit_are_refused_with_counts_shapes_and_cause(
     _assert_loaded(module, before)
 
 
+def test_a_refusal_names_the_way_to_load_what_fits(refused: Any) -> None:
+    with refused(WeightsError, "--allow-partial", "loads the 6 that fit"):
+        _load(_network(), _trained(classes=7))
+
+
+@pytest.mark.parametrize(
+    ("change", "loaded", "left", "unused"),
+    [
+        (lambda s: s.pop("3.bias"), 7, ("3.bias",), ()),
+        (lambda s: s.update({"neck.weight": torch.ones(2)}), 8, (), ("neck.weight",)),
+        (lambda s: s.update(_trained(classes=7)), 6, ("3.weight", "3.bias"), ("3.weight", "3.bias")),
+        (lambda s: s.update({"4.bias": s.pop("3.bias")}), 7, ("3.bias",), ("4.bias",)),
+    ],
+)
+def test_in_part_what_fits_is_loaded_and_the_rest_is_counted_and_left(
+    change: Callable[[dict[str, Tensor]], Any], loaded: int, left: tuple[str, ...], unused: tuple[str, ...]
+) -> None:
+    module, state = _network(), _trained()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    change(state)
+    fit = load_partially(module, _file(state), owner="it")
+    assert fit is not None
+    assert (fit.loaded, fit.total, fit.left, fit.unused) == (loaded, 8, left, unused)
+    for key, value in module.state_dict().items():
+        assert torch.equal(value, before[key] if key in left else state[key])
+
+
+def test_in_part_a_file_that_fits_whole_is_no_partial_fit() -> None:
+    module = _network()
+    assert load_partially(module, _file(_trained()), owner="it") is None
+    _assert_loaded(module, _trained())
+
+
+def test_in_part_nothing_that_fits_is_refused_all_the_same(refused: Any) -> None:
+    state = {
+        "1.num_batches_tracked": torch.tensor(3),
+        "other.weight": torch.ones(2),
+        "0.weight": torch.ones(1),
+    }
+    with refused(WeightsError, "nothing in 'best.pth' fits it", "another shape"):
+        load_partially(_network(), _file(state), owner="it")
+
+
+def test_in_part_bad_numbers_are_refused_all_the_same(refused: Any) -> None:
+    module, state = _network(), {"0.weight": _trained()["0.weight"]}
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    state["0.weight"][0] = torch.nan
+    with refused(WeightsError, "'0.weight'", "no finite numbers"):
+        load_partially(module, _file(state), owner="it")
+    _assert_loaded(module, before)
+
+
 def test_another_architecture_is_named_as_the_cause(refused: Any) -> None:
     with refused(WeightsError, "of 8 keys 8 are missing", "10 are unexpected", "another architecture"):
         _load(_network(), {f"layer{n}.weight": torch.ones(2) for n in range(10)})
@@ -193,6 +252,14 @@ def test_a_buffer_may_be_infinite_but_not_nan(refused: Any) -> None:
     assert module.mask[1] == -torch.inf
     with refused(WeightsError, "'mask'"):
         _load(module, {**state, "mask": torch.tensor([0.0, torch.nan])})
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.5])
+def test_a_variance_that_cannot_be_one_is_refused_by_name(bad: float, refused: Any) -> None:
+    state = _trained()
+    state["1.running_var"][2] = bad
+    with refused(WeightsError, "'1.running_var'", "1 values of 5"):
+        _load(_network(), state)
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.complex64])

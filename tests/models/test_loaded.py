@@ -119,6 +119,10 @@ def test_nothing_to_prepare_is_wrong_usage(refused: Any) -> None:
             ("random weights", "--weights FILE or --download", "seed 0"),
         ),
         (Provenance("file", "best.pth", "ab" * 32, ("n", "m")), ("best.pth", "abababababab)", "; n; m")),
+        (
+            Provenance("file", "best.pth", "ab" * 32, ("2 keys left random",), loaded=(60, 62)),
+            ("partly random weights: 60 of 62 loaded; weights of best.pth", "; 2 keys left random"),
+        ),
         (Provenance("pretrained", "timm resnet50.a1_in1k"), ("timm resnet50.a1_in1k",)),
         (Provenance("demo"), ("demo network",)),
         (Provenance("factory", "net.py:make"), ("net.py:make", "not known")),
@@ -131,4 +135,5 @@ def test_a_provenance_is_told_in_one_line_and_kept_as_plain_data(
     assert described.isprintable()
     assert all(word in described for word in words)
     data = json.loads(json.dumps(provenance.to_dict()))
-    assert Provenance(**{**data, "notes": tuple(data["notes"])}) == provenance
+    loaded = data["loaded"] and tuple(data["loaded"])
+    assert Provenance(**{**data, "notes": tuple(data["notes"]), "loaded": loaded}) == provenance

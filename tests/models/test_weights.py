@@ -101,7 +101,10 @@ def test_a_pickle_that_would_run_code_is_refused_unrun_and_named(
     file, marker = tmp_path / "w.pth", tmp_path / "marker"
     torch.save({"state_dict": _state(), "x": _Hostile(marker)}, file, _use_new_zipfile_serialization=zipped)
     with refused(
-        WeightsError, "'w.pth' is refused", f"{os.mkdir.__module__}.mkdir", "safetensors.torch.save_file"
+        WeightsError,
+        "'w.pth' is refused",
+        f"{os.mkdir.__module__}.mkdir",
+        f"whycam convert {file} --trust-pickle",
     ):
         read_weights(file)
     assert not marker.exists()
@@ -115,7 +118,7 @@ def test_a_bare_pickle_that_would_run_code_is_refused_unrun(
     marker = tmp_path / "marker"
     payload = pickle.dumps({"a": _Hostile(marker)}, protocol=protocol)
     (tmp_path / name).write_bytes(payload)
-    expected = "no safetensors file" if name == "w.safetensors" else "safetensors.torch.save_file"
+    expected = "no safetensors file" if name == "w.safetensors" else "--trust-pickle"
     with refused(WeightsError, f"'{name}'", expected):
         read_weights(tmp_path / name)
     assert not marker.exists()
@@ -133,7 +136,7 @@ def test_every_refused_type_is_named_not_only_the_first(tmp_path: Path, refused:
 
 def test_a_whole_pickled_module_is_refused_with_the_mend(tmp_path: Path, refused: Any) -> None:
     torch.save(torch.nn.Linear(2, 2), tmp_path / "w.pth")
-    with refused(WeightsError, "torch.nn.modules.linear.Linear", "model.state_dict()"):
+    with refused(WeightsError, "torch.nn.modules.linear.Linear", "--trust-pickle"):
         read_weights(tmp_path / "w.pth")
 
 
@@ -141,7 +144,7 @@ def test_a_torchscript_archive_is_refused(tmp_path: Path, refused: Any) -> None:
     with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
         archive.writestr("w/constants.pkl", b"")
         archive.writestr("w/code/__torch__.py", b"")
-    with refused(WeightsError, "TorchScript", "state dict"):
+    with refused(WeightsError, "TorchScript", "--trust-pickle"):
         read_weights(tmp_path / "w.pt")
 
 

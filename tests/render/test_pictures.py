@@ -93,5 +93,6 @@ def test_the_public_names_are_these():
         "resize",
         "sheet",
         "to_heatmaps",
+        "with_caution",
     ]
     assert all(hasattr(render, name) for name in render.__all__)

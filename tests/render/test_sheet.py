@@ -263,3 +263,15 @@ def test_rows_that_do_not_fit_the_columns_are_refused(rows, columns, message):
 def test_a_sheet_without_room_is_refused(options):
     with pytest.raises(UsageError, match="expected positive numbers"):
         sheet([SheetRow(plain(), [])], columns=[], **options)
+
+
+def test_what_must_be_said_of_the_weights_stands_whole_in_the_footer(monkeypatch):
+    plans = []
+    paint = sheet_module._paint
+    monkeypatch.setattr(sheet_module, "_paint", lambda plan: plans.append(plan) or paint(plan))
+    title = "package.module:" + "a_long_name_" * 20 + " with partly random weights: 60 of 62 loaded"
+    for caution in ("partly random weights: 60 of 62 loaded", None):
+        sheet([SheetRow(plain(), [plain()])], columns=["gradcam"], title=title, caution=caution)
+    said, unsaid = (" ".join(label.text for label in plan.labels[3:]) for plan in plans)
+    assert "partly random weights: 60 of 62 loaded" in said
+    assert "random" not in unsaid

@@ -11,7 +11,9 @@ import typer
 
 from whycam.cli.answer import DONE, INTERRUPTED, NOTHING_RAN, Answer, to_json
 from whycam.cli.console import one_line_warnings, stdout_kept_for_json, tell
+from whycam.cli.convert import convert
 from whycam.cli.demo import demo
+from whycam.cli.doctor import doctor
 from whycam.cli.explain import explain
 from whycam.cli.layers import layers
 from whycam.cli.methods import methods
@@ -27,7 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, demo)}
+_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, convert, demo, doctor)}
 for verb in _VERBS.values():
     app.command()(verb)
 

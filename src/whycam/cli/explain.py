@@ -10,14 +10,20 @@ from whycam.cli.answer import DONE, SOME_FAILED, Answer
 from whycam.cli.options import (
     OPACITIES,
     SMOOTHINGS,
+    AllowPartialOption,
+    ChannelsOption,
     ClassesOption,
+    CropPctOption,
     DeviceOption,
     DownloadOption,
+    InterpolationOption,
     JsonOption,
     MeanOption,
     ModelArgument,
     ModelChoice,
     NumClassesOption,
+    PreprocessOption,
+    ResizeOption,
     SizeOption,
     StdOption,
     WeightsOption,
@@ -58,6 +64,12 @@ def explain(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    resize: ResizeOption = None,
+    crop_pct: CropPctOption = None,
+    interpolation: InterpolationOption = None,
+    channels: ChannelsOption = None,
+    preprocess: PreprocessOption = None,
+    allow_partial: AllowPartialOption = False,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to write.")] = Path("run"),
     resume: Annotated[bool, typer.Option("--resume", help=_RESUME_HELP)] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help=_BATCH_HELP)] = 16,
@@ -86,7 +98,23 @@ def explain(
     existing: Existing = "resume" if resume else "refuse"
     check_places(sources, out, existing)
     methods = tuple(find_method(name).name for name in method or ["gradcam"])
-    loaded = ModelChoice(model, weights, download, classes, num_classes, size, mean, std, device).load()
+    loaded = ModelChoice(
+        reference=model,
+        weights=weights,
+        download=download,
+        classes=classes,
+        num_classes=num_classes,
+        size=size,
+        mean=mean,
+        std=std,
+        device=device,
+        resize=resize,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        channels=channels,
+        preprocess=preprocess,
+        allow_partial=allow_partial,
+    ).load()
     request = RunRequest(
         model=loaded,
         sources=tuple(sources),

@@ -8,14 +8,20 @@ import typer
 
 from whycam.cli.answer import Answer, table
 from whycam.cli.options import (
+    AllowPartialOption,
+    ChannelsOption,
     ClassesOption,
+    CropPctOption,
     DeviceOption,
     DownloadOption,
+    InterpolationOption,
     JsonOption,
     MeanOption,
     ModelArgument,
     ModelChoice,
     NumClassesOption,
+    PreprocessOption,
+    ResizeOption,
     SizeOption,
     StdOption,
     WeightsOption,
@@ -38,6 +44,12 @@ def layers(
     size: SizeOption = None,
     mean: MeanOption = None,
     std: StdOption = None,
+    resize: ResizeOption = None,
+    crop_pct: CropPctOption = None,
+    interpolation: InterpolationOption = None,
+    channels: ChannelsOption = None,
+    preprocess: PreprocessOption = None,
+    allow_partial: AllowPartialOption = False,
     device: DeviceOption = "auto",
     everything: Annotated[
         bool, typer.Option("--all", help="List the layers that are no choice too.")
@@ -45,7 +57,23 @@ def layers(
     json: JsonOption = False,
 ) -> Answer:
     """Show which layer is explained, why, and the others."""
-    loaded = ModelChoice(model, weights, download, classes, num_classes, size, mean, std, device).load()
+    loaded = ModelChoice(
+        reference=model,
+        weights=weights,
+        download=download,
+        classes=classes,
+        num_classes=num_classes,
+        size=size,
+        mean=mean,
+        std=std,
+        device=device,
+        resize=resize,
+        crop_pct=crop_pct,
+        interpolation=interpolation,
+        channels=channels,
+        preprocess=preprocess,
+        allow_partial=allow_partial,
+    ).load()
     loaded.check_takes_pictures()
     from whycam.engine import choose_layer
     from whycam.runs import stand_in_image

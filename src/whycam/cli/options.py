@@ -46,6 +46,29 @@ MeanOption: TypeAlias = Annotated[
 StdOption: TypeAlias = Annotated[
     str | None, typer.Option("--std", metavar="A,B,C", help="Standard deviation of the channels.")
 ]
+PreprocessOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--preprocess", metavar="FILE", help="YAML with size, mean, std, ... and class names, in one place."
+    ),
+]
+ResizeOption: TypeAlias = Annotated[
+    str | None, typer.Option("--resize", metavar="shorter|longest|squash|keep", help="How pictures shrink.")
+]
+CropPctOption: TypeAlias = Annotated[
+    float | None,
+    typer.Option("--crop-pct", metavar="SHARE", help="Share of the resized picture that the crop keeps."),
+]
+InterpolationOption: TypeAlias = Annotated[
+    str | None, typer.Option("--interpolation", metavar="NAME", help="Such as bilinear or bicubic.")
+]
+ChannelsOption: TypeAlias = Annotated[
+    int | None, typer.Option("--channels", metavar="1|3", help="Channels of the input.")
+]
+AllowPartialOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--allow-partial", help="Load what fits of --weights; every picture then says so."),
+]
 DeviceOption: TypeAlias = Annotated[
     str,
     typer.Option(
@@ -70,6 +93,12 @@ class ModelChoice:
     mean: str | None = None
     std: str | None = None
     device: str = "auto"
+    resize: str | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
+    channels: int | None = None
+    preprocess: Path | None = None
+    allow_partial: bool = False
 
     def load(self) -> "LoadedModel":
         """Load the model, and say on stderr what its weights are where that is in doubt.
@@ -90,9 +119,17 @@ class ModelChoice:
             classes=self.classes,
             num_classes=self.num_classes,
             device=_device(self.device),
+            resize=self.resize,
+            crop_pct=self.crop_pct,
+            interpolation=self.interpolation,
+            channels=self.channels,
+            preprocessing=self.preprocess,
+            allow_partial=self.allow_partial,
             **numbers,
         )
         kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
+        if model.provenance.loaded is not None:
+            kind = "warning"
         if kind:
             tell(kind, f"{model.reference} has {model.provenance.describe()}")
         else:

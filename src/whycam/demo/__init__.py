@@ -15,7 +15,7 @@ from whycam.errors import ModelError
 if TYPE_CHECKING:
     from whycam.demo.network import DemoNet
 
-__all__ = ["demo_images", "demo_labels", "demo_masks", "demo_metadata", "demo_network"]
+__all__ = ["demo_expectation", "demo_images", "demo_labels", "demo_masks", "demo_metadata", "demo_network"]
 
 
 def demo_images() -> list[Path]:
@@ -53,6 +53,15 @@ def demo_metadata() -> dict[str, Any]:
     """
     metadata: dict[str, Any] = json.loads((_folder() / "metadata.json").read_text(encoding="utf-8"))
     return metadata
+
+
+def demo_expectation() -> dict[str, Any]:
+    """Give what explaining one of the demo's images must come to: class, probability and map [12][12].
+
+    Raises ModelError where the package is not installed as plain files.
+    """
+    expected: dict[str, Any] = json.loads((_folder() / "expected.json").read_text(encoding="utf-8"))
+    return expected
 
 
 def demo_network() -> "DemoNet":

@@ -1,6 +1,6 @@
 """Make a weights file's keys fit a network, and load them whole or not at all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -67,15 +67,121 @@ def load_strictly(module: nn.Module, weights: WeightsFile, *, owner: str) -> Non
     network's own value. Raises WeightsError when keys, shapes or kinds of number differ, or when a
     parameter is not finite; the module is then untouched.
     """
-    network = module.state_dict()
-    counters = {key: value for key, value in network.items() if _is_counter(key)}
-    tensors = {**counters, **weights.tensors}
-    _refuse_misfit(weights, tensors, network, owner)
+    comparison = _compared(weights.tensors, module.state_dict())
+    if not comparison.is_whole:
+        raise WeightsError(
+            f"'{weights.name}' does not fit {owner}: {comparison.describe()}{comparison.partial_mend()}"
+        )
+    _load(module, weights, comparison.fitting)
+
+
+def load_partially(module: nn.Module, weights: WeightsFile, *, owner: str) -> "PartialFit | None":
+    """Load the keys that fit and leave the others as the network has them. None where all fit.
+
+    ``owner`` names the network in a refusal. Raises WeightsError when not one key fits, or when what fits
+    is not finite or another kind of number; the module is then untouched.
+    """
+    comparison = _compared(weights.tensors, module.state_dict())
+    if not comparison.fitting:
+        raise WeightsError(
+            f"nothing in '{weights.name}' fits {owner}: {comparison.describe()}; use the weights of this "
+            "architecture, or the architecture of these weights"
+        )
+    _load(module, weights, comparison.fitting)
+    return None if comparison.is_whole else comparison.partial_fit()
+
+
+@dataclass(frozen=True)
+class PartialFit:
+    """How much of a network a file could fill: ``loaded`` of ``total`` keys; the others by name."""
+
+    loaded: int
+    total: int
+    left: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Say which keys were left random and which of the file were not used, a line each."""
+        return (
+            *((f"{len(self.left)} keys left random: {some_of(self.left)}",) if self.left else ()),
+            *(
+                (f"{len(self.unused)} of the file's keys not used: {some_of(self.unused)}",)
+                if self.unused
+                else ()
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """A file's tensors beside a network's, by key; batch counters, which may lack, are left out."""
+
+    tensors: StateDict
+    network: StateDict
+    fitting: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    reshaped: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        return len(self.fitting) + len(self.missing) + len(self.reshaped)
+
+    @property
+    def is_whole(self) -> bool:
+        return not (self.missing or self.unexpected or self.reshaped)
+
+    def partial_fit(self) -> PartialFit:
+        left = tuple(key for key in self.network if key in {*self.missing, *self.reshaped})
+        return PartialFit(len(self.fitting), self.total, left, (*self.reshaped, *self.unexpected))
+
+    def partial_mend(self) -> str:
+        if not self.fitting:
+            return ""
+        return f"; --allow-partial (allow_partial=True) loads the {len(self.fitting)} that fit, and no others"
+
+    def describe(self) -> str:
+        """Give the counts, the first few of each kind, and the likely cause."""
+        shapes = [
+            f"'{key}' is {_shape(self.tensors[key])}, expected {_shape(self.network[key])}"
+            for key in self.reshaped[:3]
+        ]
+        firsts = [
+            f"missing {some_of(self.missing, 3)}" if self.missing else "",
+            f"unexpected {some_of(self.unexpected, 3)}" if self.unexpected else "",
+            "; ".join(one_line(shape, 160) for shape in shapes),
+        ]
+        shown = "; ".join(first for first in firsts if first)
+        return (
+            f"of {self.total} keys {len(self.missing)} are missing and {len(self.reshaped)} "
+            f"of another shape, and {len(self.unexpected)} are unexpected ({shown}); "
+            f"likely {_likely_cause(self)}"
+        )
+
+
+def _compared(tensors: StateDict, network: StateDict) -> _Comparison:
+    common = [key for key in tensors if key in network]
+    reshaped = tuple(key for key in common if tensors[key].shape != network[key].shape)
+    return _Comparison(
+        tensors=tensors,
+        network=network,
+        fitting=tuple(key for key in common if key not in reshaped and not _is_counter(key)),
+        missing=tuple(key for key in network if key not in tensors and not _is_counter(key)),
+        unexpected=tuple(key for key in tensors if key not in network),
+        reshaped=reshaped,
+    )
+
+
+def _load(module: nn.Module, weights: WeightsFile, fitting: Sequence[str]) -> None:
+    own = module.state_dict()
+    counters = [key for key in weights.tensors if _is_counter(key) and key in own]
     parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    tensors = {key: weights.tensors[key] for key in (*fitting, *counters)}
     for key, tensor in tensors.items():
-        _refuse_kind(key, tensor, network[key], weights.name)
+        _refuse_kind(key, tensor, own[key], weights.name)
         _refuse_bad_numbers(key, tensor, weights.name, is_parameter=key in parameters)
-    module.load_state_dict(tensors, strict=True)
+    module.load_state_dict({**own, **tensors}, strict=True)
 
 
 @dataclass(frozen=True)
@@ -125,52 +231,33 @@ def _wrapper(network: StateDict) -> str:
     return wrapper
 
 
-def _refuse_misfit(weights: WeightsFile, tensors: StateDict, network: StateDict, owner: str) -> None:
-    counters = [key for key in network if _is_counter(key)]
-    missing = [key for key in network if key not in tensors]
-    unexpected = [key for key in tensors if key not in network]
-    reshaped = [key for key in tensors if key in network and tensors[key].shape != network[key].shape]
-    if not missing and not unexpected and not reshaped:
-        return
-    shapes = [f"'{key}' is {_shape(tensors[key])}, expected {_shape(network[key])}" for key in reshaped[:3]]
-    firsts = [
-        f"missing {some_of(missing, 3)}" if missing else "",
-        f"unexpected {some_of(unexpected, 3)}" if unexpected else "",
-        "; ".join(one_line(shape, 160) for shape in shapes),
-    ]
-    raise WeightsError(
-        f"'{weights.name}' does not fit {owner}: of {len(network) - len(counters)} keys {len(missing)} "
-        f"are missing and {len(reshaped)} of another shape, and {len(unexpected)} are unexpected "
-        f"({'; '.join(first for first in firsts if first)}); likely "
-        f"{_likely_cause(tensors, network, missing, unexpected, reshaped)}"
-    )
-
-
-def _likely_cause(
-    tensors: StateDict, network: StateDict, missing: list[str], unexpected: list[str], reshaped: list[str]
-) -> str:
-    total = len(network)
+def _likely_cause(found: _Comparison) -> str:
     for cause, holds in (
-        ("another architecture or a wrapped network: compare the keys", len(missing) > total / 2),
-        ("another variant of the architecture: compare the keys", bool(missing and unexpected)),
-        ("the weights of a part, such as a network without its head (num_classes=0)", bool(missing)),
-        ("the weights of a larger network, such as one with a head or a loss", bool(unexpected)),
-        ("another number of classes: see num_classes", _all_differ_on(0, reshaped, tensors, network)),
-        ("another number of input channels: see channels", _all_differ_on(1, reshaped, tensors, network)),
-        ("another input size: see size", all("pos" in key or "attn" in key for key in reshaped)),
+        ("another architecture or a wrapped network: compare the keys", len(found.missing) > found.total / 2),
+        ("another variant of the architecture: compare the keys", bool(found.missing and found.unexpected)),
+        (
+            "the weights of a part, such as a network without its head (num_classes=0), or a file that was "
+            "not saved whole",
+            bool(found.missing),
+        ),
+        ("the weights of a larger network, such as one with a head or a loss", bool(found.unexpected)),
+        ("another number of classes: see num_classes", _all_differ_on(0, found)),
+        ("another number of input channels: see channels", _all_differ_on(1, found)),
+        ("another input size: see size", all("pos" in key or "attn" in key for key in found.reshaped)),
     ):
         if holds:
             return cause
     return "another width or depth of the architecture"
 
 
-def _all_differ_on(axis: int, keys: list[str], tensors: StateDict, network: StateDict) -> bool:
+def _all_differ_on(axis: int, found: _Comparison) -> bool:
     def only_there(ours: torch.Size, theirs: torch.Size) -> bool:
         return len(ours) == len(theirs) > axis and all(
             (a == b) != (index == axis) for index, (a, b) in enumerate(zip(ours, theirs, strict=True))
         )
 
-    return len(keys) <= 4 and all(only_there(network[key].shape, tensors[key].shape) for key in keys)
+    pairs = [(found.network[key].shape, found.tensors[key].shape) for key in found.reshaped]
+    return len(pairs) <= 4 and all(only_there(ours, theirs) for ours, theirs in pairs)
 
 
 def _refuse_kind(key: str, tensor: Tensor, own: Tensor, name: str) -> None:
@@ -182,12 +269,18 @@ def _refuse_kind(key: str, tensor: Tensor, own: Tensor, name: str) -> None:
 
 
 def _refuse_bad_numbers(key: str, tensor: Tensor, name: str, *, is_parameter: bool) -> None:
-    # a buffer may hold infinities on purpose, as attention masks do
-    bad = ~torch.isfinite(tensor) if is_parameter else torch.isnan(tensor)
+    # another buffer may hold infinities on purpose, as attention masks do
+    must_be_finite = is_parameter or key.rpartition(".")[2] in ("running_mean", "running_var")
+    bad = ~torch.isfinite(tensor) if must_be_finite else torch.isnan(tensor)
     if bad.any():
         raise WeightsError(
             f"'{one_line(key, 80)}' in '{name}' holds {int(bad.sum())} values of {tensor.numel()} that are "
             "no finite numbers; expected finite weights; the training diverged: use an earlier checkpoint"
+        )
+    if key.rpartition(".")[2] == "running_var" and (tensor < 0).any():
+        raise WeightsError(
+            f"'{one_line(key, 80)}' in '{name}' holds {int((tensor < 0).sum())} values of {tensor.numel()} "
+            "below 0; a variance is 0 or more, and its root would be NaN; use another checkpoint"
         )
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 from torch import Tensor, nn
 
 from whycam.errors import ImageError, UsageError
+from whycam.explanation import PARTLY_RANDOM
 from whycam.models.preprocessing import Preprocessing
 from whycam.types import CropGeometry, Images
 
@@ -22,12 +23,14 @@ class Provenance:
 
     ``name`` is the weights file's name, the published weights' name or the factory; ``sha256`` is the
     weights file's, where there is one; ``notes`` say what was chosen while loading, one line each.
+    ``loaded`` is (keys loaded, the network's keys) where a file filled the network in part only.
     """
 
     kind: Literal["random", "file", "pretrained", "demo", "factory"]
     name: str | None = None
     sha256: str | None = None
     notes: tuple[str, ...] = ()
+    loaded: tuple[int, int] | None = None
 
     def describe(self) -> str:
         """Say in one line what the weights are, and so what a map of the network can be worth."""
@@ -40,11 +43,15 @@ class Provenance:
             "factory": f"weights as {self.name} made them: whether they are trained is not known; "
             "pass --weights FILE to load some",
         }[self.kind]
-        return "; ".join((said, *self.notes))
+        caution = (
+            () if self.loaded is None else (f"{PARTLY_RANDOM}: {self.loaded[0]} of {self.loaded[1]} loaded",)
+        )
+        return "; ".join((*caution, said, *self.notes))
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain data for a manifest."""
-        return {**asdict(self), "notes": list(self.notes)}
+        loaded = None if self.loaded is None else list(self.loaded)
+        return {**asdict(self), "notes": list(self.notes), "loaded": loaded}
 
 
 @dataclass(frozen=True)

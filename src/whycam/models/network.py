@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whycam.errors import ModelError, UsageError
-from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_strictly
+from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_partially, load_strictly
 from whycam.models.loaded import Provenance
 from whycam.models.source import Built, ModelOptions, ModelSource, refuse_other_classes
 from whycam.models.weights import WeightsFile, read_weights
@@ -63,7 +63,8 @@ def _names_of(source: ModelSource, count: int | None) -> tuple[str, ...] | None:
 def weighted_network(source: ModelSource, reference: str, path: str | Path, options: ModelOptions) -> Network:
     """Build the network with a file's weights, its number of classes read from them unless given.
 
-    Raises WeightsError when the file cannot be read safely or does not fit whole.
+    Raises WeightsError when the file cannot be read safely, or does not fit: whole, or with
+    ``options.allow_partial`` in one key at least.
     """
     if not source.takes_weights:
         raise UsageError(f"{reference} brings its own weights; leave weights out")
@@ -72,14 +73,24 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     count = options.num_classes if read_count is None else read_count
     built = source.build(count)
     fitted = fit_keys(source.convert(weights, count), built.module.state_dict())
-    load_strictly(built.module, fitted, owner=reference)
-    notes = [*fitted.notes]
+    partial = None
+    if options.allow_partial:
+        partial = load_partially(built.module, fitted, owner=reference)
+    else:
+        load_strictly(built.module, fitted, owner=reference)
+    notes = [*fitted.notes, *(partial.notes if partial else ())]
     if read_count is not None:
         notes.append(f"{read_count} classes read from the weights' head")
     notes += source.set_trained(built.module)
     if source.preprocessing_of and options.preprocessing is None:
         notes.append(f"preprocessing of {source.preprocessing_of}")
-    provenance = Provenance("file", name=weights.name, sha256=weights.sha256, notes=tuple(notes))
+    provenance = Provenance(
+        "file",
+        name=weights.name,
+        sha256=weights.sha256,
+        notes=tuple(notes),
+        loaded=None if partial is None else (partial.loaded, partial.total),
+    )
     return Network(built, provenance, None, source.default_classes if count is None else count)
 
 
@@ -95,6 +106,8 @@ def _classes_read(source: ModelSource, weights: WeightsFile) -> int | None:
     for trial, count in ((None, default),) if default else ((None, 0), (2, 2)):
         outline = source.outline(trial)
         fitted = fit_keys(source.convert(weights, trial), outline)
+        if default:  # also of weights that fit in part only, for those who ask for them
+            return head_classes(fitted.tensors, outline, count)
         if keys_fit(fitted, outline):
             return head_classes(fitted.tensors, outline, count) or trial
     return None

@@ -24,6 +24,7 @@ from whycam.models.network import (
 )
 from whycam.models.open_clip_source import open_clip_source
 from whycam.models.preprocessing import Preprocessing
+from whycam.models.sidecar import Sidecar, read_sidecar
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
 from whycam.models.timm_source import timm_source
 from whycam.models.torchvision_source import torchvision_names, torchvision_source
@@ -55,7 +56,8 @@ def load(
     crop_pct: float | None = None,
     interpolation: str | None = None,
     channels: int | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | Path | None = None,
+    allow_partial: bool = False,
     device: str | torch.device = "cpu",
 ) -> LoadedModel:
     """Load the network that a reference names, in eval mode, with its preprocessing.
@@ -64,16 +66,21 @@ def load(
     here runs code that is not installed, and nothing touches the network without ``download=True``,
     which gets the weights that are published for the reference. ``weights`` is a safetensors file or a
     checkpoint of tensors; it is loaded whole or not at all, and its head sets the number of classes
-    unless ``num_classes`` does. With neither, the weights are those in the reference's own folder, and
-    random, from a fixed seed, where it has none.
+    unless ``num_classes`` does. With ``allow_partial=True`` what fits of it is loaded and the rest stays
+    random, which the provenance and every picture then say. With neither weights nor download, the weights
+    are those in the reference's own folder, and random, from a fixed seed, where it has none.
 
     ``classes`` is a file of class names. ``size`` (height, width; an int for a square), ``mean``,
     ``std``, ``resize``, ``crop_pct``, ``interpolation`` and ``channels`` change the preprocessing that
     comes with the network, and a factory that brings none needs the first three; ``preprocessing``
-    replaces it whole.
+    replaces it whole: a value, or a YAML file (see `whycam.models.sidecar`) that may name the classes too.
 
     Raises ModelError, WeightsError or UsageError, each with the mend in its one line.
     """
+    sidecar = None
+    if isinstance(preprocessing, str | Path):
+        sidecar = read_sidecar(preprocessing)
+        preprocessing = sidecar.preprocessing
     options = ModelOptions(
         num_classes=num_classes,
         size=(size, size) if isinstance(size, int) else size,
@@ -84,12 +91,15 @@ def load(
         interpolation=interpolation,
         channels=channels,
         preprocessing=preprocessing,
+        allow_partial=allow_partial,
     )
     if not isinstance(reference, str):
         raise UsageError(
             f"reference is a {type(reference).__name__}; expected a text: one of {some_of(SOURCES, 9)}"
         )
     _refuse_clashes(options, weights, download=download)
+    if sidecar and sidecar.class_names and classes is not None:
+        raise UsageError("class names are in both the preprocessing file and --classes; expected one of them")
     place = _device(device)
     # parameters made inside the caller's inference mode could never have gradients
     with torch.inference_mode(False), torch.device("cpu"), fixed_seed():
@@ -102,23 +112,35 @@ def load(
             network = own_network(source, one_line(reference), source.own_weights, options)
         else:
             network = unweighted_network(source, options)
-    names = network.class_names if classes is None else read_class_names(classes, network.class_count)
+    names = _sidecar_names(sidecar, network) if sidecar else None
+    if names is None:
+        names = network.class_names if classes is None else read_class_names(classes, network.class_count)
     return LoadedModel(
         module=network.built.module.to(place).eval(),
         preprocessing=settled_preprocessing(options, network.built.preprocessing, one_line(reference)),
         class_names=names,
         reference=reference,
-        provenance=_noted(network, options),
+        provenance=_noted(network, options, sidecar),
         device=place,
         embed_text=network.built.embed_text,
         needs_clips=network.built.needs_clips,
     )
 
 
-def _noted(network: Network, options: ModelOptions) -> Provenance:
-    """Say in the provenance where a preprocessing comes from that nobody named."""
-    note = network.built.note
-    if note is None or options.gives_preprocessing:
+def _sidecar_names(sidecar: Sidecar, network: Network) -> tuple[str, ...] | None:
+    names, count = sidecar.class_names, network.class_count
+    if names is not None and count is not None and len(names) != count:
+        raise UsageError(
+            f"the preprocessing file names {len(names)} classes; expected {count}, one for each output of "
+            "the network"
+        )
+    return names
+
+
+def _noted(network: Network, options: ModelOptions, sidecar: Sidecar | None) -> Provenance:
+    """Say in the provenance where a preprocessing comes from that is not the network's own or typed."""
+    note = sidecar.note if sidecar else network.built.note
+    if note is None or (options.gives_preprocessing and not sidecar):
         return network.provenance
     return replace(network.provenance, notes=(*network.provenance.notes, note))
 
@@ -183,9 +205,12 @@ def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, downlo
         raise UsageError(
             "both weights and download were given; expected one: a file, or the published weights"
         )
+    if options.allow_partial and weights is None:
+        raise UsageError("allow_partial was given without weights; it is about a file given with --weights")
     if options.preprocessing is not None and options.changes_preprocessing:
         raise UsageError(
-            "preprocessing was given together with single values of it; put those values into preprocessing"
+            "preprocessing was given together with single values of it (size, mean, std, resize, crop_pct, "
+            "interpolation, channels); put those values into preprocessing"
         )
 
 

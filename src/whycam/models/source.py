@@ -39,6 +39,7 @@ class ModelOptions:
     interpolation: str | None = None
     channels: int | None = None
     preprocessing: Preprocessing | None = None
+    allow_partial: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what fits no network before anything is built or read."""

@@ -3,9 +3,10 @@
 import argparse
 import hashlib
 import re
+import shlex
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,6 +18,9 @@ from whycam.errors import WeightsError
 from whycam.models.messages import one_line, some_of
 
 StateDict: TypeAlias = Mapping[str, Tensor]
+
+Unpickle: TypeAlias = Callable[[Path], Any]
+"""Reads a pickle. Raises WeightsError."""
 
 STATE_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "net")
 MEND = "safetensors.torch.save_file(model.state_dict(), 'weights.safetensors')"
@@ -44,13 +48,32 @@ class WeightsFile:
     notes: tuple[str, ...] = ()
 
 
-def read_weights(path: str | Path) -> WeightsFile:
+def unpickle_tensors(file: Path) -> Any:
+    """Read a pickle that holds nothing but tensors and plain values, and run nothing.
+
+    Of other types only ``argparse.Namespace`` is let in, which timm's training script writes and which
+    holds no code. Raises WeightsError that names what else is in the file.
+    """
+    name = one_line(file.name, 80)
+    if is_torchscript(file):
+        raise WeightsError(
+            f"'{name}' is a TorchScript archive, which holds code; expected tensors only; {_convert(file)}"
+        )
+    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
+        warnings.simplefilter("ignore")  # they advise on switches that are deliberately not offered
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        # a broken or hostile file can fail in the unpickler with nearly any type; all are re-raised
+        except Exception as error:
+            raise WeightsError(_refusal(file, name, error)) from error
+
+
+def read_weights(path: str | Path, unpickle: Unpickle = unpickle_tensors) -> WeightsFile:
     """Read the state dict in a ``.safetensors`` file or a checkpoint of ``torch.save``, on the CPU.
 
-    The content, not the name's ending, decides the format. Pickles go through PyTorch's restricted
-    unpickler only (``weights_only=True``; of other types only ``argparse.Namespace``, which timm's
-    training script writes and which holds no code). The state dict may lie at the top level or under
-    `STATE_KEYS`, the first of them in that order.
+    The content, not the name's ending, decides the format. Pickles go through ``unpickle``, which by
+    default runs nothing that they hold. The state dict may lie at the top level or under `STATE_KEYS`, the
+    first of them in that order.
 
     Raises WeightsError when the file is missing, is no weights file, is cut off, would run code, holds
     no state dict, or holds a tensor that is sparse, quantised, without data or larger than the file.
@@ -58,7 +81,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     file = _existing_file(Path(path))
     name = one_line(file.name, 80)
     try:
-        content = _read_content(file, name)
+        content = _read_content(file, name, unpickle)
         with file.open("rb") as stream:
             sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = file.stat().st_size
@@ -97,7 +120,7 @@ def _reason(error: Exception) -> object:
     return error.strerror or error if isinstance(error, OSError) else error
 
 
-def _read_content(file: Path, name: str) -> Any:
+def _read_content(file: Path, name: str, unpickle: Unpickle) -> Any:
     with file.open("rb") as stream:
         head = stream.read(64)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < file.stat().st_size:
@@ -110,7 +133,7 @@ def _read_content(file: Path, name: str) -> Any:
         raise WeightsError(f"'{name}' is no safetensors file or is cut off; copy or download it again")
     if head[:2] == b"PK":
         _refuse_odd_archive(file, name)
-    return _read_pickle(file, name)
+    return unpickle(file)
 
 
 def _read_safetensors(file: Path, name: str) -> dict[str, Tensor]:
@@ -139,33 +162,32 @@ def _refuse_odd_archive(file: Path, name: str) -> None:
             f"'{name}' would unpack to {unpacked} bytes from {file.stat().st_size}; torch.save never "
             "compresses, so the file is refused; save the state dict again with torch.save or safetensors"
         )
-    if any(entry.filename.endswith("constants.pkl") for entry in entries):
-        raise WeightsError(
-            f"'{name}' is a TorchScript archive, which holds code; expected tensors only; "
-            f"save its state dict: {MEND}"
-        )
 
 
-def _read_pickle(file: Path, name: str) -> Any:
-    with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
-        warnings.simplefilter("ignore")  # they advise on switches that are deliberately not offered
-        try:
-            return torch.load(file, map_location="cpu", weights_only=True)
-        # a broken or hostile file can fail in the unpickler with nearly any type; all are re-raised
-        except Exception as error:
-            raise WeightsError(_refusal(file, name, error)) from error
+def is_torchscript(file: Path) -> bool:
+    """Say whether a file is an archive of TorchScript, which holds code beside its tensors."""
+    with file.open("rb") as stream:
+        if stream.read(2) != b"PK":
+            return False
+    with zipfile.ZipFile(file) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _convert(file: Path) -> str:
+    path = one_line(shlex.quote(str(file)), 200)
+    return f"where you trust the file, take the tensors out of it: whycam convert {path} --trust-pickle"
 
 
 def _refusal(file: Path, name: str, error: Exception) -> str:
     if refused := _refused_globals(file, error):
         return (
             f"'{name}' is refused: besides tensors it holds {some_of(refused, 6)}, and rebuilding those "
-            f"could run code; where you trust the file, load it and save the weights alone: {MEND}"
+            f"could run code; {_convert(file)}"
         )
     if "weights_only" in str(error):
         return (
             f"'{name}' is refused: it is no checkpoint of torch.save, or a pickle that holds more than "
-            f"tensors; where you trust it, save the weights alone: {MEND}"
+            f"tensors; {_convert(file)}"
         )
     kind = f"{type(error).__name__}: {one_line(error, 100)}".removesuffix(": ")
     return f"'{name}' is broken or cut off ({kind}); copy or download it again"

@@ -1,5 +1,6 @@
 """Maps -> pictures. Matplotlib is imported only when something is drawn."""
 
+from whycam.render.cautions import with_caution
 from whycam.render.colormaps import COLORMAPS, DEFAULT_COLORMAP, colorise
 from whycam.render.heatmaps import Normalisation, normalise, rectify, resize, to_heatmaps
 from whycam.render.overlays import (
@@ -38,4 +39,5 @@ __all__ = [
     "resize",
     "sheet",
     "to_heatmaps",
+    "with_caution",
 ]

@@ -16,7 +16,7 @@ from whycam.errors import UsageError
 from whycam.render.colormaps import DEFAULT_COLORMAP, colorise
 from whycam.render.heatmaps import Normalisation
 from whycam.render.overlays import DEFAULT_OPACITY, Opacity, as_rgb
-from whycam.render.text import ASCENT, DESCENT, draw_text, drawable, line_height, shorten, text_width
+from whycam.render.text import ASCENT, DESCENT, draw_text, drawable, line_height, shorten, text_width, wrap
 
 ROW_LIMIT = 24
 """Rows on one sheet; the sheet says how many images it leaves out."""
@@ -142,6 +142,7 @@ def sheet(
     normalised: Normalisation = "image",
     opacity: Opacity | None = DEFAULT_OPACITY,
     layer: str = "",
+    caution: str | None = None,
     cell: int = 224,
     scale: float = 2.0,
     limit: int = ROW_LIMIT,
@@ -151,16 +152,17 @@ def sheet(
     ``columns`` are the overlays' titles. Of the rows the first ``limit`` are drawn, and a line says how
     many are not. Pictures of any aspect fit in cells of ``cell`` logical pixels; ``scale`` real pixels
     make one, fewer where the sheet would exceed 64 megapixels. A colour bar says what 0 and 1 mean under
-    ``normalised``; the footer gives the order of processing, the layer (empty: left out) and the opacity
-    (None: left out, for contours). Issues a MissingGlyphWarning for text that no font has. Raises
-    UsageError when there are no rows, or a row's overlays or notes do not match the columns.
+    ``normalised``; the footer gives what must be said of the weights (``caution``), the order of
+    processing, the layer (empty: left out) and the opacity (None: left out, for contours). Issues a
+    MissingGlyphWarning for text that no font has. Raises UsageError when there are no rows, or a row's
+    overlays or notes do not match the columns.
     """
     _check(rows, columns, limit=limit, cell=cell, scale=scale)
     legend = Legend(
         colormap,
         lowest="0 = no evidence",
         highest=f"1 = strongest in {'this image' if normalised == 'image' else 'these images'}",
-        footer=_footer(normalised, layer, opacity),
+        footer=_footer(normalised, layer, opacity, caution),
     )
     while True:
         style = Style(cell * scale, scale)
@@ -210,9 +212,10 @@ def _check(rows: Sequence[SheetRow], columns: Sequence[str], *, limit: int, cell
             )
 
 
-def _footer(normalised: Normalisation, layer: str, opacity: Opacity | None) -> str:
+def _footer(normalised: Normalisation, layer: str, opacity: Opacity | None, caution: str | None) -> str:
     last = "image" if normalised == "image" else "batch"
-    parts = [f"maps rectified → resized (bilinear) → normalised per {last} (divided by its maximum)"]
+    parts = [caution] if caution else []  # a title may be shortened, a footer is not
+    parts += [f"maps rectified → resized (bilinear) → normalised per {last} (divided by its maximum)"]
     parts += [f"layer\u00a0{layer}"] if layer else []  # no line break inside
     parts += [opacity.describe()] if opacity else []
     return SEPARATOR.join(parts)
@@ -282,7 +285,7 @@ def _blank_labels(text: str, rect: Rect, style: Style) -> tuple[Label, ...]:
     size, room = style.text("small"), style.cell - 2 * style.gap
     left, top, right, bottom = rect
     most = int((bottom - top) / line_height(size))
-    lines = _wrap(text, room, size)
+    lines = wrap(text, room, size)
     if len(lines) > most > 0:
         lines = [*lines[: most - 1], shorten(" ".join(lines[most - 1 :]), room, size)]
     lines = lines[:most]
@@ -320,19 +323,8 @@ def _add_legend(plan: Plan, style: Style, legend: Legend) -> None:
     plan.labels.append(Label(legend.lowest, style.margin, baseline, size, INK))
     plan.labels.append(Label(legend.highest, left + wide + style.gap, baseline, size, INK))
     plan.bottom += line_height(size) + style.gap / 2
-    for line in _wrap(legend.footer, plan.width - 2 * style.margin, size):
+    for line in wrap(legend.footer, plan.width - 2 * style.margin, size):
         _add_line(plan, style, line, "small", FAINT_INK)
-
-
-def _wrap(text: str, width: float, size: float) -> list[str]:
-    """Break a text into lines at plain spaces; a word wider than a line is shortened."""
-    lines: list[str] = []
-    for word in filter(None, (drawable(word) for word in text.split(" "))):
-        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(shorten(word, width, size))
-    return lines
 
 
 def _fit_parts(line: str, width: float, size: float) -> str:

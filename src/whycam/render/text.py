@@ -32,6 +32,7 @@ __all__ = [
     "printable",
     "shorten",
     "text_width",
+    "wrap",
 ]
 
 ASCENT, DESCENT = 1.16, 0.30
@@ -132,6 +133,17 @@ def shorten(text: str, width: float, size: float) -> str:
         kept = (low + high + 1) // 2
         low, high = (kept, high) if text_width(_cut(letters, kept), size) <= width else (low, kept - 1)
     return _cut(letters, low) if low >= 0 else ""
+
+
+def wrap(text: str, width: float, size: float) -> list[str]:
+    """Break a text into lines at plain spaces; a word wider than a line is shortened."""
+    lines: list[str] = []
+    for word in filter(None, (drawable(word) for word in text.split(" "))):
+        if lines and text_width(f"{lines[-1]} {word}", size) <= width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(shorten(word, width, size))
+    return lines
 
 
 def _cut(letters: list[str], kept: int) -> str:

@@ -10,10 +10,10 @@ import torch
 
 from whycam.errors import LayerError, MethodError, RunError, TargetError, UsageError, WhycamError
 from whycam.explainer import explain_methods
-from whycam.explanation import Explanation
+from whycam.explanation import Explanation, caution_in
 from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
-from whycam.render import overlay
+from whycam.render import overlay, with_caution
 from whycam.rows import overlay_name, png_of, rows_of
 from whycam.runs.probe import as_input
 from whycam.runs.reading import Read, Seen, Unreadable
@@ -89,6 +89,7 @@ class BatchExplainer:
     def _draw(self, explanation: Explanation, seen: Sequence[Seen]) -> list[Row]:
         heatmaps = explanation.heatmaps().cpu()
         style = self.request.style
+        caution = caution_in(self.request.model.provenance.describe())
 
         def draw(position: int) -> str:
             one = seen[position]
@@ -100,7 +101,7 @@ class BatchExplainer:
                 colormap=style.colormap,
             )
             name = overlay_name(one.subject.id, explanation.method)
-            return self.writer.save_picture(name, png_of(picture))
+            return self.writer.save_picture(name, png_of(with_caution(picture, caution)))
 
         overlays = list(self.executor.map(draw, range(len(seen))))
         described = replace(

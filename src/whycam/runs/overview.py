@@ -9,6 +9,7 @@ from PIL import Image
 
 from whycam.data import read_image
 from whycam.errors import ImageError
+from whycam.explanation import caution_in
 from whycam.render import SheetRow, sheet
 from whycam.rows import caption_of, note_of, shrunk
 from whycam.runs.request import PictureStyle
@@ -58,6 +59,7 @@ def sheet_of(run: Run, style: PictureStyle) -> Image.Image | None:
         colormap=style.colormap,
         opacity=style.opacity,
         layer=" + ".join(manifest.layer.paths) if manifest.layer else "",
+        caution=caution_in(manifest.model.provenance),
         cell=_cell(lines),
         limit=SHEET_IMAGES,
     )
@@ -70,8 +72,10 @@ def _cell(lines: Sequence[SheetRow]) -> int:
 
 
 def _model_text(manifest: Manifest) -> str:
-    random = manifest.model.provenance.startswith("random weights")
-    return f"{manifest.model.reference} with random weights" if random else manifest.model.reference
+    model = manifest.model
+    random = "random weights" if model.provenance.startswith("random weights") else None
+    said = random or caution_in(model.provenance)
+    return f"{model.reference} with {said}" if said else model.reference
 
 
 def _lines(run: Run, methods: Sequence[str]) -> Iterator[SheetRow]:
@@ -87,7 +91,7 @@ def _lines(run: Run, methods: Sequence[str]) -> Iterator[SheetRow]:
         found = [rows.get(method) for method in methods]
         yield SheetRow(
             picture,
-            [None if row is None else _opened(run.folder, row) for row in found],
+            [None if row is None else _opened(run.folder, row, picture) for row in found],
             caption_of(some, run.manifest.class_names),
             ["failed" if row is None else note_of(row) for row in found],
         )
@@ -106,8 +110,10 @@ def _first_drawn(run: Run, count: int) -> list[Row]:
     return [] if first is None else table_to_rows(first)
 
 
-def _opened(folder: Path, row: Row) -> Image.Image | None:
+def _opened(folder: Path, row: Row, original: Image.Image) -> Image.Image | None:
     if row.overlay is None:
         return None
     with Image.open(folder / row.overlay) as picture:
-        return picture.convert("RGB")
+        # a caution below the overlay is said once, in the title; beside the original it would only shrink it
+        width, height = map(min, picture.size, original.size)
+        return picture.convert("RGB").crop((0, 0, width, height))
