@@ -1,13 +1,29 @@
-"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``."""
+"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``, ``box:1``."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from typing import get_args
 
 from whycam.errors import TargetError
-from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
+from whycam.targets import (
+    BoxCoordinate,
+    BoxScore,
+    ClassIndex,
+    Contrast,
+    Probability,
+    Rank,
+    SegmentationClass,
+    Side,
+    Target,
+    TopClass,
+    Value,
+)
 
-FORMS = "top, a class's index or name, rank:2, A-B (why A rather than B), or prob:A"
+FORMS = (
+    "top, a class's index or name, rank:2, A-B (why A rather than B), prob:A, sigmoid:A, mask:A, box:1, "
+    "box:1:left, value:0 or -value:0"
+)
 
 
 def parse_target(text: str, class_names: Sequence[str] | None) -> Target:
@@ -19,8 +35,8 @@ def parse_target(text: str, class_names: Sequence[str] | None) -> Target:
     """
     names = tuple(class_names or ())
     kind, colon, rest = text.strip().partition(":")
-    if colon and kind == "prob":
-        return Probability(_class_target(rest, names))
+    if colon and kind in _KINDS:
+        return _KINDS[kind](rest.strip(), names)
     found = _single(text.strip(), names)
     if found is not None:
         return found
@@ -50,6 +66,38 @@ def _class_target(text: str, names: Sequence[str]) -> Target:
     if found is None:
         raise TargetError(_unknown(text, names))
     return found
+
+
+def _mask(text: str, names: Sequence[str]) -> Target:
+    found = _class_target(text, names)
+    if not isinstance(found, ClassIndex):
+        raise TargetError(f"target 'mask:{text}' names no one class; write mask: and its index or name")
+    return SegmentationClass(found.index)
+
+
+def _box(text: str, names: Sequence[str]) -> Target:
+    rank, colon, side = text.partition(":")
+    sides = {name: BoxCoordinate(name, _number(rank, "box")) for name in get_args(Side)}
+    if colon and side not in sides:
+        raise TargetError(f"target 'box:{text}' has the side {side!r}; expected {', '.join(sides)}")
+    return sides[side] if colon else BoxScore(_number(rank, "box"))
+
+
+def _number(text: str, kind: str) -> int:
+    if not text.isdecimal():
+        raise TargetError(f"target '{kind}:{text}' has no whole number behind {kind}:; write {kind}:1")
+    return int(text)
+
+
+# What stands before a colon where the rest is no target of a class by itself.
+_KINDS: dict[str, Callable[[str, Sequence[str]], Target]] = {
+    "prob": lambda text, names: Probability(_class_target(text, names)),
+    "sigmoid": lambda text, names: Probability(_class_target(text, names), activation="sigmoid"),
+    "mask": _mask,
+    "box": _box,
+    "value": lambda text, names: Value(_number(text, "value")),
+    "-value": lambda text, names: Value(_number(text, "-value"), lower=True),
+}
 
 
 def _single(text: str, names: Sequence[str]) -> Target | None:

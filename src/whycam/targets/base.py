@@ -1,14 +1,17 @@
-"""What a target is, and the one that is any function."""
+"""What a target is: one score an image, made from any outputs."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
 from whycam.errors import TargetError
 from whycam.targets.outputs import Outputs, batch_of, described
 from whycam.types import Classes, Scores
+
+Undo: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Target(ABC):
@@ -19,7 +22,7 @@ class Target(ABC):
         """Return the scores [B], differentiable with respect to the outputs."""
 
     def pin(self, outputs: Outputs) -> "Target":
-        """Return this target with its classes fixed to those of ``outputs``."""
+        """Return this target with what it takes from the outputs fixed to that of ``outputs``."""
         return self
 
     def classes(self, outputs: Outputs) -> Classes | None:
@@ -29,6 +32,32 @@ class Target(ABC):
     def part(self, start: int, stop: int) -> "Target":
         """Return the target of images ``start`` to ``stop`` of the batch."""
         return self
+
+    def join(self, others: Sequence[Any], counts: Sequence[int]) -> "Target | None":
+        (
+            """Return this batch's target and the following batches', of the same kind, as one.
+
+        None where they become a target an image.
+        """
+            ""
+        )
+        return None
+
+    def count(self) -> int | None:
+        """Return the number of images that the target holds something of, or None where it is for any."""
+        return None
+
+    def in_view(self, undo: Undo, size: tuple[int, ...]) -> "Target":
+        """Return a pinned target for a changed copy of the images.
+
+        ``undo`` brings maps [B, *grid] over the copy back to the images' places, and is its own inverse, as
+        a mirror is; ``size`` is the images' spatial size. A target that knows places moves them along.
+        """
+        return self
+
+    def of_class_scores(self) -> bool:
+        """Say whether outputs [B, n] under this target are class scores, and not values or an embedding."""
+        return True
 
     @abstractmethod
     def describe(self) -> str:

@@ -1,6 +1,7 @@
-"""Targets of classifiers: a class, a rank, a contrast, a probability."""
+"""Targets of classifiers: a class, a rank, yes or no, a contrast, a probability."""
 
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import SupportsIndex
 
@@ -8,7 +9,8 @@ import torch
 
 from whycam.errors import TargetError
 from whycam.targets.base import CustomTarget, Target, miscount
-from whycam.targets.outputs import Logits, Outputs, logits_of
+from whycam.targets.joining import Composed
+from whycam.targets.outputs import Activation, Logits, Outputs, check_activation, logits_of
 from whycam.types import Classes, Scores
 
 
@@ -73,6 +75,16 @@ class ClassPerImage(Target):
         """Return the classes of images ``start`` to ``stop``."""
         return ClassPerImage(self.indices[start:stop], self.bounds)
 
+    def join(self, others: Sequence["ClassPerImage"], counts: Sequence[int]) -> "ClassPerImage":
+        """Return the classes of all batches."""
+        every = (self, *others)
+        bounds = tuple(sorted({bound for target in every for bound in target.bounds}))
+        return ClassPerImage(torch.cat([target.indices for target in every]), bounds)
+
+    def count(self) -> int:
+        """Return the number of classes."""
+        return len(self.indices)
+
     def describe(self) -> str:
         """Name the kind; the classes themselves are in ``indices``."""
         return "a class an image"
@@ -115,25 +127,50 @@ class TopClass(Rank):
 
 
 @dataclass(frozen=True)
-class Contrast(Target):
+class Binary(Target):
+    """One side of a yes-or-no model with one logit: the logit for yes, its negative for no."""
+
+    positive: bool = True
+
+    def __call__(self, outputs: Outputs) -> Scores:
+        """Return the side's logits [B]."""
+        logits = logits_of(outputs)
+        if logits.shape[1] != 1:
+            raise TargetError(
+                f"the model has {logits.shape[1]} outputs, and Binary is for a model with one; "
+                "give a class index, or Contrast(1, 0) for the second of two rather than the first"
+            )
+        return logits[:, 0] if self.positive else -logits[:, 0]
+
+    def classes(self, outputs: Outputs) -> Classes:
+        """Return 1 for yes or 0 for no, for every image [B]."""
+        logits = logits_of(outputs)
+        return torch.full((len(logits),), int(self.positive), device=logits.device)
+
+    def describe(self) -> str:
+        """Name the side."""
+        return "the positive class" if self.positive else "the negative class"
+
+
+@dataclass(frozen=True)
+class Contrast(Composed):
     """Why ``of`` rather than ``against``: the difference of two scores, each a class or a target."""
 
     of: int | Target
     against: int | Target
 
+    def operands(self) -> tuple[Target, Target]:
+        """Return both sides."""
+        return single_target(self.of), single_target(self.against)
+
+    def made_of(self, operands: Sequence[Target]) -> "Contrast":
+        """Return the contrast of two other sides."""
+        return Contrast(*operands)
+
     def __call__(self, outputs: Outputs) -> Scores:
         """Return the difference of the two scores [B]."""
-        return single_target(self.of)(outputs) - single_target(self.against)(outputs)
-
-    def pin(self, outputs: Outputs) -> "Contrast":
-        """Fix both sides to the classes of ``outputs``."""
-        return Contrast(single_target(self.of).pin(outputs), single_target(self.against).pin(outputs))
-
-    def part(self, start: int, stop: int) -> "Contrast":
-        """Return both sides' parts."""
-        return Contrast(
-            single_target(self.of).part(start, stop), single_target(self.against).part(start, stop)
-        )
+        of, against = self.operands()
+        return of(outputs) - against(outputs)
 
     def classes(self, outputs: Outputs) -> Classes | None:
         """Return the class that is argued for [B]."""
@@ -141,39 +178,51 @@ class Contrast(Target):
 
     def describe(self) -> str:
         """Name both sides."""
-        return f"{single_target(self.of).describe()} rather than {single_target(self.against).describe()}"
+        of, against = self.operands()
+        return f"{of.describe()} rather than {against.describe()}"
 
 
 @dataclass(frozen=True)
-class Probability(Target):
-    """The softmax probability [0, 1] of a class, by default each image's top class.
+class Probability(Composed):
+    """The probability [0, 1] of a class, by default each image's top class.
 
-    Its gradient fades where the model is sure; the score before softmax is the usual choice.
+    ``activation`` is "softmax" where one class excludes the others, "sigmoid" where each is a yes or no of
+    its own; with one logit, the sigmoid is the probability of yes, and that of ``Binary(False)`` of no.
+    Its gradient fades where the model is sure; the score before the activation is the usual choice.
     """
 
     of: int | Target = TopClass()
+    activation: Activation = "softmax"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown activation."""
+        check_activation(self.activation)
+
+    def operands(self) -> tuple[Target]:
+        """Return the target whose probability it is."""
+        return (single_target(self.of),)
+
+    def made_of(self, operands: Sequence[Target]) -> "Probability":
+        """Return the probability of another target."""
+        return Probability(operands[0], self.activation)
 
     def __call__(self, outputs: Outputs) -> Scores:
         """Return the probabilities [B]."""
-        classes = single_target(self.of).classes(outputs)
-        logits = logits_of(outputs)
-        if logits.shape[1] < 2:
-            raise TargetError(
-                "the model has one output, whose softmax is always 1; explain its score instead (target=0)"
-            )
+        (of,) = self.operands()
+        classes = of.classes(outputs)
         if classes is None:
             raise TargetError(
                 f"{self.describe()} is undefined; Probability needs a class, a rank or the top class"
             )
+        if self.activation == "sigmoid":
+            return of(outputs).sigmoid()
+        logits = logits_of(outputs)
+        if logits.shape[1] < 2:
+            raise TargetError(
+                "the model has one output, whose softmax is always 1; explain its score instead (target=0), "
+                'or its sigmoid: Probability(0, activation="sigmoid")'
+            )
         return logits.softmax(1).gather(1, classes.unsqueeze(1)).squeeze(1)
-
-    def pin(self, outputs: Outputs) -> "Probability":
-        """Fix the class to that of ``outputs``."""
-        return Probability(single_target(self.of).pin(outputs))
-
-    def part(self, start: int, stop: int) -> "Probability":
-        """Return the probability of the class's part."""
-        return Probability(single_target(self.of).part(start, stop))
 
     def classes(self, outputs: Outputs) -> Classes | None:
         """Return the class whose probability it is [B]."""
@@ -181,7 +230,8 @@ class Probability(Target):
 
     def describe(self) -> str:
         """Name the class."""
-        return f"probability of {single_target(self.of).describe()}"
+        kind = "probability" if self.activation == "softmax" else "sigmoid probability"
+        return f"{kind} of {single_target(self.of).describe()}"
 
 
 def single_target(target: object) -> Target:
