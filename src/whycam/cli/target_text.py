@@ -1,4 +1,4 @@
-"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``prob:top``, ``box:1``."""
+"""A target as it is typed: ``top``, ``281``, ``tabby``, ``tabby-lynx``, ``prob:top``, ``mask:3``."""
 
 import re
 from collections.abc import Callable, Sequence
