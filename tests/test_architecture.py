@@ -110,7 +110,7 @@ def test_every_room_has_a_rank() -> None:
     [
         ("methods/gradient.py", "from whycam.explainer import explain", "methods imports explainer"),
         ("engine/grid.py", "import whycam.models", "engine imports models"),
-        ("targets.py", "from whycam import cli", "targets imports cli"),
+        ("targets/base.py", "from whycam import cli", "targets imports cli"),
         ("methods/fusion.py", "def late():\n    from whycam.engine import capture", "methods imports engine"),
         ("types.py", "import whycam", "types imports __init__"),
         ("render/__init__.py", "def f(m, g):\n    m.register_forward_hook(g)", "outside the engine"),

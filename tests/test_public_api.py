@@ -12,6 +12,9 @@ from whycam.errors import WhycamError
 
 PUBLIC = {
     "METHODS",
+    "Binary",
+    "BoxCoordinate",
+    "BoxScore",
     "ClassIndex",
     "Concepts",
     "Contrast",
@@ -34,9 +37,12 @@ PUBLIC = {
     "Rank",
     "RunError",
     "ScaleAverage",
+    "SegmentationClass",
+    "Similarity",
     "TargetError",
     "TopClass",
     "UsageError",
+    "Value",
     "WeightsError",
     "WhycamError",
     "__version__",

@@ -25,7 +25,18 @@ from whycam.rows import (
     shrunk,
 )
 from whycam.store import Row
-from whycam.targets import ClassIndex, ClassPerImage, Contrast, PerImage, TopClass
+from whycam.targets import (
+    BoxScore,
+    ClassIndex,
+    ClassPerImage,
+    Contrast,
+    PerImage,
+    Probability,
+    SegmentationClass,
+    Similarity,
+    TopClass,
+    Value,
+)
 from whycam.types import CropGeometry
 
 
@@ -108,6 +119,20 @@ def test_outputs_without_classes_have_no_prediction(outputs: Any) -> None:
         None,
         None,
     )
+
+
+@pytest.mark.parametrize("target", [Value(1), Similarity(torch.ones(3)), Contrast(Value(0), Value(1))])
+def test_values_and_embeddings_are_no_prediction(target: Any) -> None:
+    row = rows_of(explanation(targets=target, classes=torch.tensor([-1, -1])), subjects(2))[0]
+    assert (row.prediction, row.probability, row.target) == (None, None, target.describe())
+
+
+def test_a_multi_label_models_probability_is_a_sigmoid() -> None:
+    target = Probability(ClassIndex(1), activation="sigmoid")
+    first, second = rows_of(explanation(targets=target), subjects(2))
+    assert (first.prediction, second.prediction) == (1, 0)
+    assert first.probability == pytest.approx(1 / (1 + np.exp(-2)), rel=1e-6)
+    assert second.probability == pytest.approx(1 / (1 + np.exp(-5)), rel=1e-6)
 
 
 def test_a_map_that_is_not_finite_is_an_error_of_its_own_row_and_kept() -> None:
@@ -211,6 +236,49 @@ def test_a_saved_explanation_reads_back(tmp_path: Path) -> None:
     assert [row.target_class for row in rows] == explained.classes.tolist()
     with Image.open(tmp_path / "run" / "sheet.png") as picture:
         assert min(picture.size) > 300
+
+
+class Segmenting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stage, self.head = nn.Conv2d(3, 8, 3, 2, 1), nn.Conv2d(8, 3, 1)
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"out": self.head(self.stage(images))}
+
+
+class Detecting(Segmenting):
+    """One box an image, of label 5, whose score is the mean of what the stage gives."""
+
+    def forward(self, images: torch.Tensor) -> list[dict[str, torch.Tensor]]:  # type: ignore[override]
+        scores = super().forward(images)["out"].mean((2, 3)).sigmoid()
+        boxes = torch.tensor([[1.0, 2.0, 5.0, 6.0]])
+        return [{"boxes": boxes, "labels": torch.tensor([5]), "scores": score[:1]} for score in scores]
+
+
+@pytest.mark.usefixtures("seed")
+@pytest.mark.parametrize(
+    ("model", "target", "named", "classes"),
+    [
+        (
+            Segmenting(),
+            SegmentationClass(1, torch.ones(1, 1, dtype=torch.bool)),
+            "class 1 over a given mask",
+            1,
+        ),
+        (Detecting(), BoxScore(), "score of box 1", 5),
+    ],
+)
+def test_outputs_without_class_scores_are_saved_without_a_prediction(
+    tmp_path: Path, model: nn.Module, target: Any, named: str, classes: int
+) -> None:
+    explain(model, torch.rand(2, 3, 12, 16), target=target, layer="stage").save(tmp_path / "run")
+    run = read_run(tmp_path / "run")
+    rows = list(run.rows())
+    assert run.manifest.target == named
+    assert [(row.prediction, row.probability) for row in rows] == [(None, None)] * 2
+    assert [(row.target, row.target_class) for row in rows] == [(named, classes)] * 2
+    assert all(row.overlay is not None for row in rows)
 
 
 @pytest.mark.usefixtures("seed")

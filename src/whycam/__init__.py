@@ -28,7 +28,19 @@ if TYPE_CHECKING:
     from whycam.methods import METHODS, FirstComponent, FlipAverage, Method, NoiseAverage, ScaleAverage
     from whycam.models import LoadedModel, Preprocessing, Provenance, load
     from whycam.store import read_run
-    from whycam.targets import ClassIndex, Contrast, Probability, Rank, TopClass
+    from whycam.targets import (
+        Binary,
+        BoxCoordinate,
+        BoxScore,
+        ClassIndex,
+        Contrast,
+        Probability,
+        Rank,
+        SegmentationClass,
+        Similarity,
+        TopClass,
+        Value,
+    )
 
     __version__: str
 
@@ -39,7 +51,19 @@ _HOMES = {
     "whycam.explanation": ("Explanation",),
     "whycam.engine": ("LayerChoice",),
     "whycam.methods": ("METHODS", "FirstComponent", "FlipAverage", "Method", "NoiseAverage", "ScaleAverage"),
-    "whycam.targets": ("ClassIndex", "Contrast", "Probability", "Rank", "TopClass"),
+    "whycam.targets": (
+        "Binary",
+        "BoxCoordinate",
+        "BoxScore",
+        "ClassIndex",
+        "Contrast",
+        "Probability",
+        "Rank",
+        "SegmentationClass",
+        "Similarity",
+        "TopClass",
+        "Value",
+    ),
     "whycam.store": ("read_run",),
     "whycam.errors": (
         "EngineError",
@@ -59,6 +83,9 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "METHODS",
+    "Binary",
+    "BoxCoordinate",
+    "BoxScore",
     "ClassIndex",
     "Concepts",
     "Contrast",
@@ -81,9 +108,12 @@ __all__ = [
     "Rank",
     "RunError",
     "ScaleAverage",
+    "SegmentationClass",
+    "Similarity",
     "TargetError",
     "TopClass",
     "UsageError",
+    "Value",
     "WeightsError",
     "WhycamError",
     "__version__",

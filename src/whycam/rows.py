@@ -16,7 +16,7 @@ import torch
 from whycam.errors import TargetError, UsageError
 from whycam.methods import METHODS
 from whycam.store import LayerRecord, Manifest, MethodRecord, ModelRecord, Row, RunWriter
-from whycam.targets import ClassIndex, ClassPerImage, PerImage, Target, TopClass, logits_of
+from whycam.targets import ClassIndex, ClassPerImage, PerImage, Probability, Target, TopClass, logits_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,6 +103,8 @@ def _facts(explanation: "Explanation") -> _Facts:
 def _predictions(explanation: "Explanation") -> tuple[torch.Tensor, torch.Tensor]:
     """Return each image's top class and its probability; -1 and NaN where the outputs have no classes."""
     none = torch.full_like(explanation.scores, -1), torch.full_like(explanation.scores, torch.nan)
+    if not explanation.targets.of_class_scores():  # values or embeddings, of the same shape
+        return none
     try:
         logits = logits_of(explanation.outputs)
     except TargetError:
@@ -111,7 +113,12 @@ def _predictions(explanation: "Explanation") -> tuple[torch.Tensor, torch.Tensor
     if len(logits) != len(explanation) or logits.shape[1] < 2:
         return none
     top = TopClass().classes(logits)
-    return top, logits.softmax(1).gather(1, top.unsqueeze(1)).squeeze(1)
+    likely = logits.sigmoid() if _is_multi_label(explanation.targets) else logits.softmax(1)
+    return top, likely.gather(1, top.unsqueeze(1)).squeeze(1)
+
+
+def _is_multi_label(target: Target) -> bool:
+    return isinstance(target, Probability) and target.activation == "sigmoid"
 
 
 def _row(

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 
 from whycam.cli.target_text import EmbedText, parse_target, with_names
 from whycam.errors import TargetError
-from whycam.targets import ClassIndex, Contrast, Probability, Rank, Target, TopClass
+from whycam.targets import (
+    BoxCoordinate,
+    BoxScore,
+    ClassIndex,
+    Contrast,
+    Probability,
+    Rank,
+    SegmentationClass,
+    Target,
+    TopClass,
+    Value,
+)
 
 NAMES = ("tench, Tinca tinca", "T-shirt", "crane", "bee", "crane", "black-and-tan", "black", "7")
 
@@ -37,6 +48,15 @@ NAMES = ("tench, Tinca tinca", "T-shirt", "crane", "bee", "crane", "black-and-ta
         ("prob:top", Probability(TopClass())),
         ("prob:bee", Probability(ClassIndex(3))),
         ("prob:t-shirt", Probability(ClassIndex(1))),
+        ("sigmoid:bee", Probability(ClassIndex(3), activation="sigmoid")),
+        ("sigmoid:top", Probability(TopClass(), activation="sigmoid")),
+        ("box:1", BoxScore(1)),
+        ("box:3", BoxScore(3)),
+        ("box:2:left", BoxCoordinate("left", 2)),
+        (" box:1:bottom ", BoxCoordinate("bottom", 1)),
+        ("value:0", Value(0)),
+        ("value:4", Value(4)),
+        ("-value:1", Value(1, lower=True)),
     ],
 )
 def test_a_text_means_a_target(text: str, meant: Target) -> None:
@@ -54,6 +74,18 @@ def test_a_text_means_a_target(text: str, meant: Target) -> None:
         ("rank:first", NAMES, "rank:2"),
         ("name:wasp", NAMES, "no class of this model"),
         ("prob:3-5", NAMES, "no class of this model"),
+        ("sigmoid:wasp", NAMES, "no class of this model"),
+        ("mask:top", NAMES, "names no one class"),
+        ("mask:wasp", NAMES, "no class of this model"),
+        ("mask:bee", None, "--classes"),
+        ("box:", NAMES, "write box:1"),
+        ("box:left", NAMES, "write box:1"),
+        ("box:0", NAMES, "rank 0 does not exist"),
+        ("box:1:middle", NAMES, "side 'middle'; expected left, top, right, bottom"),
+        ("box:1:", NAMES, "side ''; expected left"),
+        ("value:", NAMES, "write value:1"),
+        ("value:-1", NAMES, "write value:1"),
+        ("-value:x", NAMES, "write -value:1"),
         ("7", ("7", "bee"), "index:7 or name:7"),
         ("a-b-c", ("a", "b-c", "a-b", "c"), "in 2 ways; give indices"),
     ],
@@ -64,6 +96,13 @@ def test_a_text_that_means_nothing_or_two_things_is_refused(
     with pytest.raises(TargetError, match=said) as caught:
         parse_target(text, names)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("text", "index"), [("mask:3", 3), ("mask:bee", 3), ("mask:black-and-tan", 5)])
+def test_a_mask_is_of_one_class(text: str, index: int) -> None:
+    meant = parse_target(text, NAMES)
+    assert isinstance(meant, SegmentationClass)
+    assert (meant.index, meant.mask) == (index, None)
 
 
 @given(st.lists(st.text(alphabet="abcXYZ -", min_size=1, max_size=6), min_size=1, max_size=6), st.data())
@@ -88,6 +127,12 @@ def test_a_name_given_with_its_prefix_is_that_class_or_ambiguous(
         ("bee-black", "class 3 (bee) rather than class 6 (black)"),
         ("prob:0", "probability of class 0 (tench, Tinca tinca)"),
         ("index:99", "class 99"),
+        ("sigmoid:bee", "sigmoid probability of class 3 (bee)"),
+        ("mask:bee", "class 3 (bee) over its own pixels"),
+        ("box:2", "score of box 2"),
+        ("box:2:left", "left edge of box 2"),
+        ("value:1", "value 1"),
+        ("-value:1", "what lowers value 1"),
         ("top", "top class"),
         ("rank:2", "class of rank 2"),
     ],

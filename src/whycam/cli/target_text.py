@@ -1,18 +1,33 @@
-"""A target as it is typed: ``top``, ``281``, ``tabby``, ``rank:2``, ``tabby-lynx``, ``text:a cat``."""
+"""A target as it is typed: ``top``, ``281``, ``tabby``, ``tabby-lynx``, ``mask:3``, ``text:a cat``."""
 
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from typing import Any, TypeAlias
+from typing import TypeAlias, get_args
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from whycam.errors import TargetError
-from whycam.targets import ClassIndex, Contrast, CustomTarget, Probability, Rank, Target, TopClass
+from whycam.targets import (
+    BoxCoordinate,
+    BoxScore,
+    ClassIndex,
+    Contrast,
+    Probability,
+    Rank,
+    SegmentationClass,
+    Side,
+    Similarity,
+    Target,
+    TopClass,
+    Value,
+)
 
 EmbedText: TypeAlias = Callable[[str], Tensor]
-FORMS = "top, a class's index or name, rank:2, A-B (why A rather than B), prob:A, or text:WORDS"
+FORMS = (
+    "top, a class's index or name, rank:2, A-B (why A rather than B), prob:A, sigmoid:A, mask:A, box:1, "
+    "box:1:left, value:0, -value:0, or text:WORDS"
+)
 
 
 def parse_target(text: str, class_names: Sequence[str] | None, embed_text: EmbedText | None = None) -> Target:
@@ -33,8 +48,8 @@ def parse_target(text: str, class_names: Sequence[str] | None, embed_text: Embed
             f"target {text!r} is of a class, and an image-text model has none; compare with words, such as "
             "text:a photo of a cat"
         )
-    if colon and kind == "prob":
-        return Probability(_class_target(rest, names))
+    if colon and kind in _KINDS:
+        return _KINDS[kind](rest.strip(), names)
     found = _single(text.strip(), names)
     if found is not None:
         return found
@@ -67,17 +82,7 @@ def _text_target(words: str, embed_text: EmbedText | None) -> Target:
         )
     if not words:
         raise TargetError("target 'text:' has no words behind it; write text:a photo of a cat")
-    return _similarity(embed_text(words), words)
-
-
-def _similarity(embedding: Tensor, words: str) -> Target:
-    """Give the cosine similarity of the image embeddings [B, D] to one embedding [D] as a target."""
-
-    def similarity(outputs: Any) -> Tensor:
-        return F.cosine_similarity(outputs, embedding.to(outputs), dim=1)
-
-    similarity.__name__ = f"similarity to {words!r}"
-    return CustomTarget(similarity)
+    return Similarity(embed_text(words), repr(words))
 
 
 def _class_target(text: str, names: Sequence[str]) -> Target:
@@ -85,6 +90,38 @@ def _class_target(text: str, names: Sequence[str]) -> Target:
     if found is None:
         raise TargetError(_unknown(text, names))
     return found
+
+
+def _mask(text: str, names: Sequence[str]) -> Target:
+    found = _class_target(text, names)
+    if not isinstance(found, ClassIndex):
+        raise TargetError(f"target 'mask:{text}' names no one class; write mask: and its index or name")
+    return SegmentationClass(found.index)
+
+
+def _box(text: str, names: Sequence[str]) -> Target:
+    rank, colon, side = text.partition(":")
+    sides = {name: BoxCoordinate(name, _number(rank, "box")) for name in get_args(Side)}
+    if colon and side not in sides:
+        raise TargetError(f"target 'box:{text}' has the side {side!r}; expected {', '.join(sides)}")
+    return sides[side] if colon else BoxScore(_number(rank, "box"))
+
+
+def _number(text: str, kind: str) -> int:
+    if not text.isdecimal():
+        raise TargetError(f"target '{kind}:{text}' has no whole number behind {kind}:; write {kind}:1")
+    return int(text)
+
+
+# What stands before a colon where the rest is no target of a class by itself.
+_KINDS: dict[str, Callable[[str, Sequence[str]], Target]] = {
+    "prob": lambda text, names: Probability(_class_target(text, names)),
+    "sigmoid": lambda text, names: Probability(_class_target(text, names), activation="sigmoid"),
+    "mask": _mask,
+    "box": _box,
+    "value": lambda text, names: Value(_number(text, "value")),
+    "-value": lambda text, names: Value(_number(text, "-value"), lower=True),
+}
 
 
 def _single(text: str, names: Sequence[str]) -> Target | None:

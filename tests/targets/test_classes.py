@@ -5,9 +5,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.models.googlenet import GoogLeNetOutputs
+from torchvision.models.inception import InceptionOutputs
+from transformers.modeling_outputs import ImageClassifierOutput
+from transformers.models.clip.modeling_clip import CLIPOutput
 
 from whycam.errors import TargetError
 from whycam.targets import (
+    Binary,
     ClassIndex,
     ClassPerImage,
     Contrast,
@@ -17,6 +22,7 @@ from whycam.targets import (
     Rank,
     TopClass,
     as_target,
+    join_targets,
     logits_of,
 )
 
@@ -71,6 +77,27 @@ class TestScores:
                                    expected[[0, 1, 2], [3, 0, 1]])  # fmt: skip
         assert Probability(2).classes(LOGITS).tolist() == [2, 2, 2]
 
+    def test_a_sigmoid_probability_is_each_class_by_itself(self):
+        expected = LOGITS.sigmoid()
+        torch.testing.assert_close(Probability(2, activation="sigmoid")(LOGITS), expected[:, 2])
+        torch.testing.assert_close(Probability(activation="sigmoid")(LOGITS), expected.amax(1))
+        one = LOGITS[:, :1]
+        torch.testing.assert_close(Probability(0, "sigmoid")(one), one[:, 0].sigmoid())
+        torch.testing.assert_close(
+            Probability(Binary(positive=False), "sigmoid")(one), 1 - one[:, 0].sigmoid()
+        )
+        with pytest.raises(TargetError, match=r'softmax is always 1.*activation="sigmoid"'):
+            Probability(0)(one)
+
+    def test_yes_is_the_logit_and_no_its_negative(self):
+        one = LOGITS[:, 1]
+        assert torch.equal(Binary()(one), one)
+        assert torch.equal(Binary(positive=False)(one[:, None]), -one)
+        assert Binary().classes(one).tolist() == [1, 1, 1]
+        assert Binary(positive=False).classes(one).tolist() == [0, 0, 0]
+        with pytest.raises(TargetError, match=r"the model has 4 outputs, and Binary.*Contrast\(1, 0\)"):
+            Binary()(LOGITS)
+
     def test_a_function_gets_the_outputs_as_they_are(self):
         outputs = {"logits": LOGITS, "extra": "kept"}
         seen = []
@@ -108,8 +135,23 @@ class TestLogits:
         for outputs in (
             *[LOGITS, (LOGITS, "other"), [LOGITS], {"logits": LOGITS}, {"out": LOGITS}, Output()],
             {"out": None, "logits": LOGITS},
+            {"loss": None, "logits_per_image": LOGITS, "logits_per_text": LOGITS.T},
+            InceptionOutputs(LOGITS, LOGITS + 1),
+            GoogLeNetOutputs(LOGITS, None, None),
+            ImageClassifierOutput(logits=LOGITS),
+            CLIPOutput(logits_per_image=LOGITS, logits_per_text=LOGITS.T),
         ):
             assert torch.equal(logits_of(outputs), LOGITS)
+
+    @pytest.mark.parametrize("wrap", [lambda logits: {"logits": logits}, lambda logits: (logits, "other"),
+                                      lambda logits: ImageClassifierOutput(logits=logits)])  # fmt: skip
+    def test_a_target_an_image_sees_its_own_share_of_any_container(self, wrap, unchecked):
+        seen = []
+        function = lambda outputs: seen.append(outputs) or logits_of(outputs)[:, 2]  # noqa: E731
+        target = as_target([TopClass(), function, 0], 3).pin(wrap(LOGITS))
+        assert target(wrap(LOGITS)).tolist() == [5.0, 4.0, -1.0]
+        assert type(seen[0]) is type(wrap(LOGITS))
+        assert torch.equal(logits_of(seen[0]), LOGITS[1:2])
 
     def test_one_score_an_image_counts_as_one_class(self):
         assert torch.equal(ClassIndex(0)(LOGITS[:, 0]), LOGITS[:, 0])
@@ -126,6 +168,8 @@ class TestLogits:
             (None, "a NoneType"),
             ((), "a tuple"),
             (([LOGITS],), "a tuple"),
+            ([{"boxes": LOGITS}], "a list"),
+            (ImageClassifierOutput(hidden_states=(LOGITS,)), "a ImageClassifierOutput with hidden_states"),
         ],
     )
     def test_anything_else_is_named_with_the_mend(self, outputs, named):
@@ -266,6 +310,10 @@ class TestRefusals:
             with pytest.raises(TargetError, match="needs a class"):
                 Probability(inner)(LOGITS)
 
+    def test_an_unknown_activation_is_refused_at_once(self, unchecked):
+        with pytest.raises(TargetError, match="activation 'relu' is unknown; give 'softmax' or 'sigmoid'"):
+            Probability(0, activation="relu")
+
 
 class TestPinning:
     OTHER = torch.tensor([[9.0, 0.0, 0.0, 0.0]]).repeat(3, 1)
@@ -299,6 +347,32 @@ class TestPinning:
             as_target([0, 1, 9], 3).part(0, 2)(LOGITS[:2])  # said at the first part, not after hours
 
 
+class TestJoining:
+    @pytest.mark.parametrize(
+        "target",
+        [TopClass(), Rank(2), Contrast(TopClass(), Rank(2)), Probability(), Probability(activation="sigmoid"),
+         [TopClass(), 1, Rank(2)], [0, 1, 2]],
+    )  # fmt: skip
+    def test_the_parts_of_a_target_join_to_the_whole(self, target):
+        whole = as_target(target, 3)
+        rows = [LOGITS[:2], LOGITS[2:]]
+        parts = [whole.part(0, 2).pin(rows[0]), whole.part(2, 3).pin(rows[1])]
+        joined = join_targets(parts, [2, 1])
+        assert type(joined) is type(whole.pin(LOGITS))
+        assert torch.equal(joined(LOGITS), whole(LOGITS))
+        assert joined.describe() == whole.pin(LOGITS).describe()
+
+    def test_targets_of_different_kinds_become_one_an_image(self):
+        for kinds in (
+            [Probability(0), Probability(0, "sigmoid")],
+            [ClassIndex(1), TopClass().pin(LOGITS[1:])],
+        ):
+            joined = join_targets(kinds, [1, 2])
+            assert isinstance(joined, PerImage)
+            expected = torch.cat([kinds[0](LOGITS[:1]), kinds[1](LOGITS[1:])])
+            assert torch.equal(joined(LOGITS), expected)
+
+
 def test_descriptions_are_a_few_words():
     for target, words in (
         (TopClass(), "top class"),
@@ -306,6 +380,9 @@ def test_descriptions_are_a_few_words():
         (ClassIndex(7), "class 7"),
         (Contrast(7, TopClass()), "class 7 rather than top class"),
         (Probability(7), "probability of class 7"),
+        (Probability(7, activation="sigmoid"), "sigmoid probability of class 7"),
+        (Binary(), "the positive class"),
+        (Binary(positive=False), "the negative class"),
         (as_target(refusal, 3), "function refusal"),
         (as_target([1, 2], 2), "a class an image"),
         (PerImage((TopClass(), ClassIndex(2))), "top class; class 2"),
