@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 _SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
-_TARGET_HELP = (
-    "top, INDEX, NAME, rank:K, A-B (why A and not B), prob:A, sigmoid:A, mask:A, box:K or value:I."
-)
+_TARGET_HELP = "top, INDEX, NAME, rank:K, A-B (why A and not B), prob:A, sigmoid:A, mask:A, box:K or value:I."
 _LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
 _RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
