@@ -149,7 +149,7 @@ def test_a_box_of_detr_is_explained_by_its_object() -> None:
         found = share(
             model, BoxScore(label=colour), of=colour, among=[colour], layer=BACKBONE, method="hirescam"
         )
-        assert found > 0.45
+        assert found > 0.6
     images, _ = squares([[RED], [BLUE], [GREEN]], 5)
     for target, by_hand in (  # the first query won: the same numbers by explicit indexing
         (BoxScore(), lambda o: o.logits.softmax(2)[:, 0, :3].amax(1)),
