@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
 
-from whycam.data import Picture, read_image, reading
+from whycam.data import Picture, pillow, read_image, reading
+from whycam.data.silence import decoders_silenced
 from whycam.errors import ImageError, UsageError
 
 MakeFile = Callable[..., bytes]
@@ -225,7 +226,7 @@ def test_where_a_decoder_keeps_to_pillows_limit_it_is_said(
     def too_large(data: bytes, filename: str) -> None:
         raise Image.DecompressionBombError("Image size (9 pixels) exceeds limit")
 
-    monkeypatch.setattr(reading, "_decoders", lambda: (("GIF", lambda prefix: True, too_large),))
+    monkeypatch.setattr(pillow, "_decoders", lambda: (("GIF", lambda prefix: True, too_large),))
     line = _refusal(_written(tmp_path, whole_files["gif"]))
     assert "Pillow's own limit" in line
     assert "MAX_IMAGE_PIXELS" in line
@@ -368,7 +369,7 @@ def test_what_is_no_picture_is_refused_whatever_its_name(data: bytes, found: str
 
 def test_a_format_that_this_pillow_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = (("AVIF", lambda prefix: "support not installed", None),)
-    monkeypatch.setattr(reading, "_decoders", lambda: lacking)
+    monkeypatch.setattr(pillow, "_decoders", lambda: lacking)
     line = _refusal(_written(tmp_path, b"\0\0\0 ftypavif"))
     assert "found the format AVIF, which this Pillow is built without" in line
 
@@ -532,12 +533,12 @@ def test_overlapping_readers_restore_the_filters_when_the_last_one_leaves() -> N
     before, inside, leave = list(warnings.filters), threading.Event(), threading.Event()
 
     def stay() -> None:
-        with reading._pillow_silenced():
+        with decoders_silenced():
             inside.set()
             leave.wait(10)
 
     other = threading.Thread(target=stay)
-    with reading._pillow_silenced():
+    with decoders_silenced():
         other.start()
         inside.wait(10)
     assert list(warnings.filters) != before  # the other one still reads
@@ -547,7 +548,7 @@ def test_overlapping_readers_restore_the_filters_when_the_last_one_leaves() -> N
 
 
 def test_only_pillows_warnings_are_silenced() -> None:
-    with reading._pillow_silenced(), pytest.warns(UserWarning, match="mine"):
+    with decoders_silenced(), pytest.warns(UserWarning, match="mine"):
         warnings.warn("mine", stacklevel=1)
 
 
