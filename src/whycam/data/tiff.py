@@ -70,7 +70,8 @@ def page_samples(data: bytes, page: int, max_pixels: int) -> tuple[Samples, int]
             _require_honest(found, data, max_pixels)
             samples = found.asarray(maxworkers=1)
             orientation = int(getattr(found.tags.get(274), "value", 1))
-            return _with_samples_last(samples, found.axes), orientation
+            shape = (found.imagelength, found.imagewidth, found.samplesperpixel)
+            return _with_samples_last(samples, found.axes, shape), orientation
     except RefusedError:
         raise
     except Exception as error:
@@ -131,14 +132,16 @@ def _require_no_bomb(page: Any, data: bytes, segment_bytes: int) -> None:
             )
 
 
-def _with_samples_last(samples: Samples, axes: str) -> Samples:
+def _with_samples_last(samples: Samples, axes: str, shape: tuple[int, int, int]) -> Samples:
     if axes == "YX":
-        return samples[..., np.newaxis]
-    if axes == "SYX":
-        return np.moveaxis(samples, 0, -1)
-    if axes == "YXS":
-        return samples
-    raise RefusedError(f"a TIFF page with the axes {axes}", "save one page a layer")
+        samples = samples[..., np.newaxis]
+    elif axes == "SYX":
+        samples = np.moveaxis(samples, 0, -1)
+    if samples.shape != shape:
+        raise RefusedError(
+            f"a TIFF page of the shape {samples.shape} where its header says {shape}", "copy the file again"
+        )
+    return samples
 
 
 def _picture(
@@ -170,6 +173,9 @@ def _levels(samples: Samples, bits: int) -> Levels:
 
 
 def _maximum(dtype: npt.DTypeLike, bits: int) -> int:
+    """Return the largest value of ``bits`` bits; the type that holds them may be wider, not narrower."""
+    if bits > 8 * np.dtype(dtype).itemsize:
+        raise RefusedError(f"a TIFF of {bits} bits whose samples have fewer", "copy the file again")
     return int((1 << (bits - 1 if np.dtype(dtype).kind == "i" else bits)) - 1)
 
 
