@@ -29,7 +29,7 @@ from whycam.cli.running import places, plural, run_data, run_with_bar
 if TYPE_CHECKING:
     from whycam.runs import RunSummary
 
-_SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
+_SOURCES_HELP = "Image files (FILE#page=N for a page), folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
 _TARGET_HELP = "top, INDEX, NAME, rank:K, A-B (why A rather than B), or prob:A."
 _LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"

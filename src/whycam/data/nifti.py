@@ -22,7 +22,7 @@ from whycam.data.refusal import (
 from whycam.data.silence import filter_loggers
 from whycam.data.tones import Samples, scaled
 
-FIRST_VOLUME = "the first of several volumes in a file is shown"
+FIRST_VOLUME = "only the first of several volumes in a file is seen"
 
 _KIND = "a NIfTI file"
 _GZIP = b"\x1f\x8b"

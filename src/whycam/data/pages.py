@@ -12,8 +12,10 @@ from PIL import Image
 
 from whycam.data.refusal import RefusedError
 
-FIRST_OF_SEVERAL = "the first of several pages is shown; name another one as FILE#page=1, counted from 0"
-MIDDLE_OF_SEVERAL = "the middle slice of a volume is shown; name another one as FILE#page=0, counted from 0"
+FIRST_OF_SEVERAL = "only the first of several pages is seen; name another one as FILE#page=N, counted from 0"
+MIDDLE_OF_SEVERAL = (
+    "only the middle slice of a volume is seen; name another one as FILE#page=N, counted from 0"
+)
 
 _NAMED_PAGE = re.compile(r"(.+)#page=([0-9]{1,9})", re.DOTALL)
 _ORIENTATIONS = {

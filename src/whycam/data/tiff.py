@@ -22,7 +22,7 @@ from whycam.data.tiff_directories import page_offsets, pixel_layout
 from whycam.data.tones import Levels, Samples, float_levels, integer_levels
 from whycam.data.wholeness import require_whole
 
-EXTRA_SAMPLES_LEFT_OUT = "a TIFF's samples beyond its colours and alpha are left out of the picture"
+EXTRA_SAMPLES_LEFT_OUT = "the TIFF samples beyond colours and alpha are not seen"
 
 _KIND = "a TIFF"
 _MOST_SAMPLES_A_PIXEL = 64

@@ -36,6 +36,7 @@ class BatchExplainer:
     executor: Executor
     at_most: int
     diagnoses: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
 
     def rows(self, batch: Sequence[Read]) -> list[Row]:
@@ -45,6 +46,7 @@ class BatchExplainer:
         """
         broken = [row for one in batch if isinstance(one, Unreadable) for row in self._failed(one)]
         seen = [one for one in batch if isinstance(one, Seen)]
+        self.notes.update(note for one in seen for note in one.notes)
         rows: list[Row] = []
         while seen:
             part, seen = seen[: self.at_most], seen[self.at_most :]

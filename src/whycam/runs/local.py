@@ -168,5 +168,13 @@ def _finish(request: RunRequest, batches: BatchExplainer, reused: int) -> RunSum
         sheet=place,
         failures=counts.failures,
         diagnoses=dict(batches.diagnoses.most_common()),
-        warnings=tuple(batches.warnings),
+        warnings=(*batches.warnings, *_told(batches)),
     )
+
+
+def _told(batches: BatchExplainer) -> list[str]:
+    """Say once for all images what of their files was not seen."""
+    return [
+        f"of {images} {'image' if images == 1 else 'images'} {note}"
+        for note, images in batches.notes.most_common()
+    ]
