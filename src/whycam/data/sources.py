@@ -107,10 +107,10 @@ def _lister(source: str, *, only: bool) -> _Lister:
     if source and os.path.isdir(path):
         return functools.partial(_folder_items, path, "" if only else source)
     if source and os.path.exists(path):
-        if path.suffix.lower() == ".csv" and path.is_file():
+        if path.suffix.lower() == ".csv" and os.path.isfile(path):
             return functools.partial(_list_items, path, only=only)
         return functools.partial(_file_item, path)
-    if source and split_page(source)[0].is_file():
+    if source and os.path.isfile(split_page(source)[0]):
         return functools.partial(_file_item, path)
     if _WILDCARDS & set(source):
         return functools.partial(_glob_items, path)
@@ -146,7 +146,7 @@ def _folder_items(folder: Path, prefix: str) -> _Items:
 def _glob_items(glob: Path) -> _Items:
     first = next(place for place, part in enumerate(glob.parts) if _WILDCARDS & set(part))
     root, pattern = Path(*glob.parts[:first]), glob.parts[first:]
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir it takes a name that no file can have
         return
     # a folder that the glob matches is searched like a folder given by name
     for found in walk(str(root), (*pattern, ANY_DEPTH)):

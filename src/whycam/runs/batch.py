@@ -14,7 +14,7 @@ from whycam.explanation import Explanation
 from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
 from whycam.render import overlay
-from whycam.rows import overlay_name, png_of, rows_of
+from whycam.rows import are_finite, overlay_name, png_of, rows_of
 from whycam.runs.probe import as_input
 from whycam.runs.reading import Read, Seen, Unreadable
 from whycam.runs.request import RunRequest
@@ -83,16 +83,18 @@ class BatchExplainer:
                 smoothing=request.smoothing,
             )
         drawn = [self._draw(explanation, seen) for explanation in explanations]
-        self.diagnoses.update(
-            reason for explanation in explanations for reason in explanation.diagnosis() if reason
-        )
+        self.diagnoses.update(reason for explanation in explanations for reason in _blank(explanation))
         return [row for rows in drawn for row in rows]
 
     def _draw(self, explanation: Explanation, seen: Sequence[Seen]) -> list[Row]:
         heatmaps = explanation.heatmaps().cpu()
         style = self.request.style
 
-        def draw(position: int) -> str:
+        finite = are_finite(explanation)
+
+        def draw(position: int) -> str | None:
+            if not finite[position]:
+                return None  # its row has an error; zeros in the place of NaN would look like an answer
             one = seen[position]
             picture = overlay(
                 one.picture,
@@ -144,6 +146,12 @@ class BatchExplainer:
             f"{failed} images at once did not fit into the memory of {self.request.model.device}; "
             f"went on with {self.at_most} (--batch-size {self.at_most})"
         )
+
+
+def _blank(explanation: Explanation) -> list[str]:
+    """Return why pictures show nothing; of a map that is no numbers its row's error says so."""
+    reasons = zip(explanation.diagnosis(), are_finite(explanation), strict=True)
+    return [reason for reason, finite in reasons if reason and finite]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
