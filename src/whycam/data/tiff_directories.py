@@ -65,12 +65,12 @@ class PixelLayout:
     def suits_pillow(self) -> bool:
         """Return whether Pillow gives this page's values, or their high bytes in 16-bit colour.
 
-        It takes signed bytes for unsigned ones, five samples a pixel for four, and the low byte for the high
-        one where 16-bit colour lies in planes.
+        It takes signed bytes for unsigned ones, and the low byte for the high one where 16-bit colour lies
+        in planes. A layout that it does not know at all it refuses by itself.
         """
         integer = self.sample_format in (_UNSIGNED_INTEGER, _UNDEFINED)
         if self.bits <= 8:
-            return integer and self.samples <= 4
+            return integer
         if self.samples == 1:
             return self.sample_format in (_UNSIGNED_INTEGER, _SIGNED_INTEGER, _FLOAT)
         return integer and self.bits == 16 and self.samples in (3, 4) and not self.planar
