@@ -181,6 +181,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "plug-in": ({"syntax": JPEGLosslessSV1, "PixelData": encapsulate([b"1234"])}, "JPEG Lossless"),
     "directory": ({"storage": MediaStorageDirectoryStorage}, "a DICOMDIR"),
     "large": ({"Rows": 60_000, "Columns": 60_000}, "60000 x 60000 = 3600000000 pixels"),
+    "samples": ({"SamplesPerPixel": 60_000}, "neither gray nor three colours"),
     "cut": ({"Rows": 999}, "cannot be decoded"),
     "interpretation": ({"PhotometricInterpretation": SENTINEL}, "an unknown photometric interpretation"),
     "broken jpeg": (

@@ -104,6 +104,9 @@ def test_a_volume_of_too_many_voxels_is_refused_by_its_header(tmp_path: Path) ->
     path = _save(tmp_path / "a.nii.gz", VALUES)
     with pytest.raises(ImageError, match="4 x 5 x 6 voxels, above the limit of 119"):
         read_volume(path, max_voxels=119)
+    with pytest.raises(ImageError, match="4 x 5 x 6 voxels, above the limit of 116"):
+        read_image(path, max_pixels=29)
+    assert read_image(path, max_pixels=30).pages == 6
     assert read_volume(path, max_voxels=120).values.size == 120
     with pytest.raises(UsageError, match="max_voxels=0"):
         read_volume(path, max_voxels=0)

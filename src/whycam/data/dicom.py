@@ -173,8 +173,9 @@ def modality_values(image: OpenDicom, page: int) -> tuple[Values, npt.NDArray[np
         slope = image.element(page, group, "RescaleSlope")
         intercept = image.element(page, group, "RescaleIntercept")
         values = stored.astype(np.float32)
-        values *= np.float32(1 if slope is None else slope)
-        values += np.float32(0 if intercept is None else intercept)
+        with np.errstate(all="ignore"):  # what overflows is refused below
+            values *= np.float32(1 if slope is None else slope)
+            values += np.float32(0 if intercept is None else intercept)
     if not np.isfinite(values).all():
         raise RefusedError(f"{_KIND} whose values are not finite (NaN or infinity)", "replace them")
     return values, padding
@@ -207,6 +208,8 @@ def _opened(data: bytes, max_pixels: int) -> OpenDicom:
     photometric = str(dataset.get("PhotometricInterpretation"))
     if photometric not in (*_GRAY, _PALETTE, *_COLOURS):
         raise RefusedError(f"{_KIND} in an unknown photometric interpretation", "export it as gray or RGB")
+    if int(dataset.SamplesPerPixel) not in (1, 3) or not 1 <= int(dataset.BitsAllocated) <= 64:
+        raise RefusedError(f"{_KIND} whose pixels are neither gray nor three colours", "export it as RGB")
     require_few_pixels(int(dataset.Columns), int(dataset.Rows), max_pixels)
     image = OpenDicom(dataset, syntax[0], photometric, max(1, int(dataset.get("NumberOfFrames") or 1)))
     _require_decoder(image)

@@ -30,6 +30,7 @@ _HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
 _MAGIC_ONE, _MAGIC_TWO = slice(344, 348), slice(4, 12)
 _SINGLE_FILES, _PAIRS = (b"n+1\0", b"n+2\0\r\n\x1a\n"), (b"ni1\0", b"ni2\0\r\n\x1a\n")
 _NUMBERS = "iuf"
+_VOXELS_A_PIXEL = 4  # of 100 million pixels: a whole body at 512 x 512 x 1500
 
 Values = npt.NDArray[np.float32]
 
@@ -68,10 +69,10 @@ def decode(data: bytes, wanted: int | None, max_pixels: int) -> Decoded:
 
     The front of the body is at the top and its left on the left. ``scl_slope`` and ``scl_inter`` are
     applied; the whole volume's min..max becomes 0..255, so that slices can be compared. Of several volumes
-    in the file it is the first. ``max_pixels`` bounds a slice; the volume may have 64 such. No text of the
-    header leaves. Raises RefusedError, or LacksPackageError without nibabel.
+    in the file it is the first. ``max_pixels`` bounds a slice, and four times as many all voxels of the
+    file. No text of the header leaves. Raises RefusedError, or LacksPackageError without nibabel.
     """
-    volume = open_nifti(data, 64 * max_pixels)
+    volume = open_nifti(data, _VOXELS_A_PIXEL * max_pixels)
     width, height, pages = volume.stored.shape[:3]
     require_few_pixels(width, height, max_pixels)
     page = settled_page(wanted, pages, default=pages // 2)
