@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from whycam.decomposition import Concepts, concepts
     from whycam.engine import LayerChoice
     from whycam.errors import (
+        AbsentError,
         EngineError,
         ImageError,
         LayerError,
@@ -66,6 +67,7 @@ _HOMES = {
     ),
     "whycam.store": ("read_run",),
     "whycam.errors": (
+        "AbsentError",
         "EngineError",
         "ImageError",
         "LayerError",
@@ -83,6 +85,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "METHODS",
+    "AbsentError",
     "Binary",
     "BoxCoordinate",
     "BoxScore",

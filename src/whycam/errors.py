@@ -13,6 +13,10 @@ class TargetError(WhycamError):
     """The target does not fit the outputs: wrong count, class out of range, scores of a wrong shape."""
 
 
+class AbsentError(TargetError):
+    """What the target speaks of is not in this image: no such box, no pixel of the class."""
+
+
 class LayerError(WhycamError):
     """The layer does not exist, ran a wrong number of times, or gave nothing with a spatial layout."""
 

@@ -298,7 +298,7 @@ def _averaged(
         seen = capture(module, view, layers)
         count += 1
         for row, target in zip(sums, targets, strict=True):
-            one = _Pass(module, view, seen, target)
+            one = _Pass(module, view, seen, target.in_view(undo, tuple(images.shape[2:])))
             row[:] = [total + undo(one.map(m, None)) for total, m in zip(row, methods, strict=True)]
     return [[total / count for total in row] for row in sums]
 

@@ -54,15 +54,15 @@ def rows_of(
 
     ``subjects`` and ``overlays`` (file names below the run folder) are in the images' order. ``target``
     is the text that stands for the target in every row; without it each image's class is named. A map
-    that is not finite is kept, and its row has an error. Raises UsageError for a wrong number of subjects.
+    that is not finite is kept, and its row has an error; so has a row whose score is not finite. Raises
+    UsageError for a wrong number of subjects.
     """
     if len(subjects) != len(explanation):
         raise UsageError(
             f"{len(subjects)} subjects for {len(explanation)} explained images; give one an image"
         )
     facts = _facts(explanation)
-    finite = bool(np.isfinite(facts.maps).all())
-    reasons = [None] * len(subjects) if finite else explanation.diagnosis()
+    reasons = [None] * len(subjects) if np.isfinite(facts.maps).all() else explanation.diagnosis()
     pictures = overlays or [None] * len(subjects)
     return [
         _row(explanation, facts, position, subject, target, overlay, reason)
@@ -153,8 +153,29 @@ def _row(
         box=geometry.box if geometry else None,
         blank=facts.blank[position],
         overlay=overlay,
-        error=None if np.isfinite(values).all() else reason,
+        error=_error(values, facts.scores[position], reason),
     )
+
+
+def _error(
+    values: "np.ndarray[Any, np.dtype[np.floating[Any]]]", score: float, reason: str | None
+) -> str | None:
+    """Say why numbers are none; a map of zeros may stand beside a score that is NaN."""
+    if not np.isfinite(values).all():
+        return f"{reason}; check the weights and the preprocessing, or compute in float32"
+    if not np.isfinite(score):
+        return (
+            "the score holds NaN or infinity: the model's output for this image is no finite number; "
+            "check the weights and the preprocessing, or compute in float32"
+        )
+    return None
+
+
+def are_finite(explanation: "Explanation") -> list[bool]:
+    """Return for each image whether its map and its score are numbers; of others there is nothing to draw."""
+    maps = explanation.maps.isfinite().flatten(1).all(1)
+    finite: list[bool] = (maps & explanation.scores.isfinite()).tolist()
+    return finite
 
 
 def name_of(index: int | None, class_names: Sequence[str] | None) -> str | None:
@@ -253,7 +274,9 @@ def save_explanation(explanation: "Explanation", folder: str | os.PathLike[str])
     with RunWriter.create(folder, _manifest(explanation)) as writer:
         saved = [
             writer.save_picture(overlay_name(subject.id, explanation.method), png_of(picture))
-            for subject, picture in zip(subjects, overlays, strict=bool(overlays))
+            if finite
+            else None
+            for subject, picture, finite in zip(subjects, overlays, are_finite(small), strict=bool(overlays))
         ]
         rows = rows_of(explanation, subjects, overlays=saved or None)
         writer.write(rows)

@@ -2,12 +2,17 @@
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 MakeFile = Callable[..., bytes]
 
@@ -124,3 +129,42 @@ def whole_files(photo: Image.Image) -> dict[str, bytes]:
     for compression in ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         files[f"tiff-{compression}"] = _saved(photo, "TIFF", compression=compression)
     return files
+
+
+def _dataset(pixels: Any, frames: int | None = None, **elements: Any) -> Dataset:
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = elements.pop("syntax", ExplicitVRLittleEndian)
+    dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = elements.pop("storage", CTImageStorage)
+    dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = "1.2.3"
+    dataset.PatientName, dataset.PatientID = "SENTINEL^NAME", "SENTINEL-ID"
+    dataset.StudyDescription, dataset.PatientBirthDate = "SENTINEL study", "SENTINEL"
+    dataset.add_new(0x00101010, "AS", "SENTINEL-AGE-WRONG-FOR-ITS-VR")
+    shape = pixels.shape if frames is None else pixels.shape[1:]
+    dataset.Rows, dataset.Columns = shape[:2]
+    dataset.SamplesPerPixel = shape[2] if len(shape) == 3 else 1
+    if dataset.SamplesPerPixel == 3:
+        dataset.PlanarConfiguration = 0
+    if frames is not None:
+        dataset.NumberOfFrames = frames
+    dataset.PhotometricInterpretation = "RGB" if dataset.SamplesPerPixel == 3 else "MONOCHROME2"
+    dataset.BitsAllocated = dataset.BitsStored = 8 * pixels.dtype.itemsize
+    dataset.PixelRepresentation = int(pixels.dtype.kind == "i")
+    dataset.PixelData = pixels.tobytes() + b"\0" * (pixels.nbytes % 2)
+    for name, value in elements.items():
+        setattr(dataset, name, value)
+    dataset.HighBit = dataset.BitsStored - 1
+    return dataset
+
+
+@pytest.fixture
+def save_dicom(tmp_path: Path) -> Callable[..., Path]:
+    """Give what writes a DICOM file whose patient is called SENTINEL; returns its path."""
+
+    def saved(pixels: Any, name: str = "a.dcm", **elements: Any) -> Path:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            _dataset(pixels, **elements).save_as(tmp_path / name, enforce_file_format=True)
+        return tmp_path / name
+
+    return saved

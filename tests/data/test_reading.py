@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import io
+import logging
 import os
 import struct
 import threading
@@ -16,9 +17,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin
+from PIL import Image, ImageFile, JpegImagePlugin, PngImagePlugin, features
 
-from whycam.data import Picture, read_image, reading
+from whycam.data import Picture, pillow, read_image, reading
+from whycam.data.silence import decoders_silenced
 from whycam.errors import ImageError, UsageError
 
 MakeFile = Callable[..., bytes]
@@ -225,7 +227,7 @@ def test_where_a_decoder_keeps_to_pillows_limit_it_is_said(
     def too_large(data: bytes, filename: str) -> None:
         raise Image.DecompressionBombError("Image size (9 pixels) exceeds limit")
 
-    monkeypatch.setattr(reading, "_decoders", lambda: (("GIF", lambda prefix: True, too_large),))
+    monkeypatch.setattr(pillow, "_decoders", lambda: (("GIF", lambda prefix: True, too_large),))
     line = _refusal(_written(tmp_path, whole_files["gif"]))
     assert "Pillow's own limit" in line
     assert "MAX_IMAGE_PIXELS" in line
@@ -368,7 +370,7 @@ def test_what_is_no_picture_is_refused_whatever_its_name(data: bytes, found: str
 
 def test_a_format_that_this_pillow_lacks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lacking = (("AVIF", lambda prefix: "support not installed", None),)
-    monkeypatch.setattr(reading, "_decoders", lambda: lacking)
+    monkeypatch.setattr(pillow, "_decoders", lambda: lacking)
     line = _refusal(_written(tmp_path, b"\0\0\0 ftypavif"))
     assert "found the format AVIF, which this Pillow is built without" in line
 
@@ -532,12 +534,12 @@ def test_overlapping_readers_restore_the_filters_when_the_last_one_leaves() -> N
     before, inside, leave = list(warnings.filters), threading.Event(), threading.Event()
 
     def stay() -> None:
-        with reading._pillow_silenced():
+        with decoders_silenced():
             inside.set()
             leave.wait(10)
 
     other = threading.Thread(target=stay)
-    with reading._pillow_silenced():
+    with decoders_silenced():
         other.start()
         inside.wait(10)
     assert list(warnings.filters) != before  # the other one still reads
@@ -546,9 +548,42 @@ def test_overlapping_readers_restore_the_filters_when_the_last_one_leaves() -> N
     assert list(warnings.filters) == before
 
 
-def test_only_pillows_warnings_are_silenced() -> None:
-    with reading._pillow_silenced(), pytest.warns(UserWarning, match="mine"):
+def test_only_the_decoders_warnings_are_silenced() -> None:
+    with decoders_silenced(), pytest.warns(UserWarning, match="mine"):
         warnings.warn("mine", stacklevel=1)
+
+
+def test_the_decoders_logging_is_silenced_for_the_thread_that_reads_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = logging.getLogger("tifffile")
+    with decoders_silenced():
+        logger.warning("mine")
+        other = threading.Thread(target=lambda: logger.warning("another thread's"))
+        other.start()
+        other.join()
+        logging.getLogger("users").warning("the user's")
+    logger.warning("later")
+    assert [record.getMessage() for record in caplog.records] == ["another thread's", "the user's", "later"]
+
+
+@pytest.mark.parametrize(("kind", "feature"), [("WEBP", "webp"), ("AVIF", "avif")])
+def test_webp_and_avif_are_read_with_their_transparency_and_of_animations_the_first_frame(
+    kind: str, feature: str, tmp_path: Path
+) -> None:
+    if not features.check(feature):
+        pytest.skip(f"this Pillow is built without {kind}")
+    clear = Image.new("RGBA", (16, 16), (0, 0, 0, 0))
+    clear.paste((200, 30, 30, 255), (8, 0, 16, 16))
+    path = tmp_path / "a.img"
+    clear.save(path, kind, quality=100)
+    shown = np.asarray(read_image(path).image).astype(int)
+    np.testing.assert_allclose(shown[8, [2, 13]], [[255, 255, 255], [200, 30, 30]], atol=8)
+    red, blue = (Image.new("RGB", (16, 16), colour) for colour in ("red", "blue"))
+    red.save(path, kind, save_all=True, append_images=[blue])
+    picture = read_image(path)
+    assert (picture.pages, picture.notes) == (1, ())
+    np.testing.assert_allclose(np.asarray(picture.image).astype(int)[8, 8], [255, 0, 0], atol=8)
 
 
 def test_pictures_can_be_saved_in_any_format_without_what_the_file_carried(tmp_path: Path) -> None:

@@ -277,3 +277,34 @@ def test_two_calls_give_the_same_items(here: Path) -> None:
     _tree(here, *(f"set/{name}.png" for name in ("b", "A", "a1", "a01", "a10", "ä", "Z9", "z10")))
     assert list(find_images(["set"])) == list(find_images(["set"]))
     assert _ids("set") == ["A.png", "a01.png", "a1.png", "a10.png", "b.png", "Z9.png", "z10.png", "ä.png"]
+
+
+def test_a_page_is_named_after_the_file_or_in_a_column(here: Path) -> None:
+    _tree(here, "a.tif", "b.png", "c#page=7.tif")
+    (here / "list.csv").write_text("path,page\na.tif,1\na.tif,0\na.tif,\na.tif,1\na.tif,x\na.tif,-1\n")
+    items = list(find_images(["list.csv", "a.tif#page=1", "a.tif", "b.png#page=0", "c#page=7.tif"]))
+    assert [item.id for item in items if not item.error] == [
+        "a.tif#page=1",
+        "a.tif#page=0",
+        "a.tif",
+        "b.png#page=0",
+        "c#page=7.tif",
+    ]
+    assert items[0].path == Path("a.tif#page=1")
+    first, second = (item.error for item in items if item.error)
+    assert first == "found the page 'x', expected a number from 0, or nothing for the first"
+    assert second == "found the page '-1', expected a number from 0, or nothing for the first"
+    assert "no such file" in _refusal("missing.tif#page=1")
+
+
+def test_medical_suffixes_are_found_in_folders_and_double_ones_as_a_whole(here: Path) -> None:
+    _tree(here / "set", "a.dcm", "b.NII", "c.nii.gz", "d.tar.gz", "e.gz", "f.btf", "g")
+    assert _ids("set") == ["a.dcm", "b.NII", "c.nii.gz", "f.btf"]
+    assert _ids("set/*.nii.gz") == ["set/c.nii.gz"]
+    assert _ids("set/g") == ["set/g"]
+
+
+def test_a_page_reached_through_a_link_comes_once(here: Path) -> None:
+    _tree(here, "a.tif")
+    os.symlink("a.tif", here / "link.tif")
+    assert _ids("a.tif#page=1", "link.tif#page=1", "link.tif#page=2") == ["a.tif#page=1", "link.tif#page=2"]

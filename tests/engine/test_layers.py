@@ -23,7 +23,7 @@ from tests.engine.networks import (
 )
 from torch import nn
 
-from whycam import EngineError, LayerError, choose_layer, explain
+from whycam import AbsentError, EngineError, LayerError, choose_layer, explain
 from whycam.engine import LayerChoice
 
 
@@ -557,5 +557,5 @@ class TestWhatIsNoGrid:
                 found = self.body(images).flatten()
                 return [{"boxes": found[:0].reshape(0, 4), "scores": found[:0]} for _ in images]
 
-        with pytest.raises(LayerError, match="found nothing in this image"):
+        with pytest.raises(AbsentError, match="found nothing in this image"):
             chosen(Nothing())

@@ -35,7 +35,7 @@ from whycam.cli.running import places, plural, run_data, run_with_bar
 if TYPE_CHECKING:
     from whycam.runs import RunSummary
 
-_SOURCES_HELP = "Image files, folders, globs, or CSV lists with a path column."
+_SOURCES_HELP = "Image files (FILE#page=N for a page), folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
 _TARGET_HELP = (
     "top, INDEX, NAME, rank:K, A-B (why A and not B), prob:A, sigmoid:A, mask:A, box:K, value:I, text:WORDS."

@@ -2,5 +2,6 @@
 
 from whycam.data.reading import Picture, read_image
 from whycam.data.sources import ImageItem, find_images
+from whycam.data.volumes import Volume, read_volume
 
-__all__ = ["ImageItem", "Picture", "find_images", "read_image"]
+__all__ = ["ImageItem", "Picture", "Volume", "find_images", "read_image", "read_volume"]

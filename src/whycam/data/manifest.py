@@ -1,6 +1,7 @@
-"""CSV lists of pictures: a ``path`` column, and a ``label`` column where there is one."""
+"""CSV lists of pictures: a ``path`` column, and ``label`` and ``page`` columns where there are."""
 
 import csv
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from whycam.data.printable import printable
 from whycam.errors import UsageError
 
+_PAGE = re.compile("[0-9]{1,9}")
 _UNDECODABLE = frozenset(map(chr, range(0xDC80, 0xDD00)))
 
 
@@ -19,6 +21,7 @@ class Row:
     path: str
     label: str | None
     error: str | None
+    page: int | None = None
 
 
 def read_rows(table: Path) -> Iterator[Row]:
@@ -64,6 +67,7 @@ def _columns(lines: Iterator[list[str]], table: Path) -> list[str]:
 def _row(line: int, fields: list[str], columns: list[str]) -> Row:
     named = dict(zip(columns, fields, strict=False))
     path, label = named.get("path", ""), named.get("label", "").strip()
+    page = named.get("page", "").strip()
     error = None
     if len(fields) > len(columns):
         error = f"a row of {len(fields)} fields under {len(columns)} columns, expected quotes around a comma"
@@ -73,4 +77,6 @@ def _row(line: int, fields: list[str], columns: list[str]) -> Row:
         error = "a path with a zero byte, expected a picture's path; save the list as UTF-8"
     elif _UNDECODABLE & set(label):
         error = f"the label '{printable(label)}' that is not UTF-8; save the list as UTF-8"
-    return Row(line, path, label or None, error)
+    elif page and _PAGE.fullmatch(page) is None:
+        error = f"the page '{printable(page[:40])}', expected a number from 0, or nothing for the first"
+    return Row(line, path, label or None, error, int(page) if page and not error else None)

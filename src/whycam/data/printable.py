@@ -16,6 +16,12 @@ def printable(text: str) -> str:
     return "".join(map(_escaped, text))
 
 
+def one_line(error: Exception) -> str:
+    """Return an exception's text as one printable line of at most 200 characters; its class where empty."""
+    text = " ".join(printable(line) for line in str(error).split())
+    return text[:200] or type(error).__name__
+
+
 def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:

@@ -10,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from whycam.data.manifest import Row, read_rows
+from whycam.data.pages import split_page, with_page
 from whycam.data.printable import printable
 from whycam.data.walking import ANY_DEPTH, Found, walk
 from whycam.errors import UsageError
@@ -31,8 +32,10 @@ IMAGE_SUFFIXES = frozenset(
             ".bmp",
         ),
         *(".avif", ".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+        *(".btf", ".tf8", ".dcm", ".dicom", ".nii", ".nii.gz"),
     }
 )
+_PACKED = ".gz"
 _WILDCARDS = frozenset("*?[")
 
 _Items = Generator["ImageItem", None, None]
@@ -45,7 +48,9 @@ class ImageItem:
 
     ``id`` is unique in a run, printable, and depends only on the sources and the file's name, never on
     what else is found: the path as it was given, with ``/`` between the names. Where a folder or a CSV
-    list is the only source, it is the path from that folder, or the path as the list has it.
+    list is the only source, it is the path from that folder, or the path as the list has it. ``path`` is
+    as `whycam.data.read_image` takes it: a page that was asked for is named in it and in the id, as
+    ``FILE#page=N``.
     ``label`` comes from a CSV list alone. ``error`` is one line, and set where there is nothing to look
     for: a row without a path, a folder that cannot be listed; ``path`` is then that list or folder.
     """
@@ -59,8 +64,9 @@ class ImageItem:
 def find_images(sources: Sequence[str | Path]) -> Iterator[ImageItem]:
     """Yield the pictures of all sources, one at a time, in the order given and each file once.
 
-    - A file is tried whatever its suffix; with the suffix ``.csv`` it is a list with a ``path`` column,
-      relative to the list's folder, and an optional ``label`` column.
+    - A file is tried whatever its suffix; ``FILE#page=N`` is one page of it, counted from 0. With the suffix
+      ``.csv`` it is a list with a ``path`` column, relative to the list's folder, and optional ``label``
+      and ``page`` columns. Its paths are the user's own: ``..``, absolute ones and links are followed.
     - A folder is searched to any depth for files with an image suffix, in natural order (img2 before
       img10). Hidden names are skipped. Folders by class do not make labels.
     - A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) that is not itself a file finds files with an
@@ -101,8 +107,10 @@ def _lister(source: str, *, only: bool) -> _Lister:
     if source and os.path.isdir(path):
         return functools.partial(_folder_items, path, "" if only else source)
     if source and os.path.exists(path):
-        if path.suffix.lower() == ".csv" and path.is_file():
+        if path.suffix.lower() == ".csv" and os.path.isfile(path):
             return functools.partial(_list_items, path, only=only)
+        return functools.partial(_file_item, path)
+    if source and os.path.isfile(split_page(source)[0]):
         return functools.partial(_file_item, path)
     if _WILDCARDS & set(source):
         return functools.partial(_glob_items, path)
@@ -138,7 +146,7 @@ def _folder_items(folder: Path, prefix: str) -> _Items:
 def _glob_items(glob: Path) -> _Items:
     first = next(place for place, part in enumerate(glob.parts) if _WILDCARDS & set(part))
     root, pattern = Path(*glob.parts[:first]), glob.parts[first:]
-    if not root.is_dir():
+    if not os.path.isdir(root):  # unlike Path.is_dir it takes a name that no file can have
         return
     # a folder that the glob matches is searched like a folder given by name
     for found in walk(str(root), (*pattern, ANY_DEPTH)):
@@ -163,7 +171,8 @@ def _list_items(table: Path, *, only: bool) -> _Items:
 def _row_item(row: Row, table: Path, prefix: Path) -> ImageItem:
     if row.error:
         return ImageItem(f"{_as_id(table)}:{row.line}", table, row.label, f"found {row.error}")
-    return ImageItem(_as_id(prefix / row.path), table.parent / row.path, row.label)
+    name = Path(row.path) if row.page is None else with_page(Path(row.path), row.page)
+    return ImageItem(_as_id(prefix / name), table.parent / name, row.label)
 
 
 def _once_each(items: Iterable[ImageItem]) -> Iterator[ImageItem]:
@@ -186,13 +195,17 @@ def _once_each(items: Iterable[ImageItem]) -> Iterator[ImageItem]:
 
 
 def _identity(path: Path, real_folder: Callable[[str], str]) -> str:
-    """Return the same text for all names that lead to one file through links."""
+    """Return the same text for all names that lead to one page of one file through links."""
+    path, page = split_page(path)
     file = os.path.join(real_folder(str(path.parent)), path.name)
-    return os.path.normcase(os.path.realpath(file) if path.name == ".." or os.path.islink(file) else file)
+    real = os.path.normcase(os.path.realpath(file) if path.name == ".." or os.path.islink(file) else file)
+    return real if page is None else str(with_page(Path(real), page))
 
 
 def _has_image_suffix(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    stem, suffix = os.path.splitext(name.lower())
+    whole = os.path.splitext(stem)[1] + suffix if suffix == _PACKED else suffix
+    return whole in IMAGE_SUFFIXES
 
 
 def _spells_out_suffix(part: str) -> bool:

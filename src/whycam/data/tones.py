@@ -35,10 +35,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     once they are in 8 bits.
     """
     if image.mode == "F":
-        rgb = _gray_to_rgb(image, _float_levels(np.asarray(image)))
+        rgb = _gray_to_rgb(image, float_levels(np.asarray(image)))
     elif image.mode == "I" or image.mode.startswith("I;"):
         samples = _integer_samples(image)
-        rgb = _gray_to_rgb(image, _integer_levels(samples, _type_maximum(image)), samples)
+        rgb = _gray_to_rgb(image, integer_levels(samples, _type_maximum(image)), samples)
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         rgb = Image.new("RGB", rgba.size, "white")
@@ -97,33 +97,38 @@ def _tiff_tag(image: Image.Image, tag: int, *, default: int) -> int:
     return cast("int", value[0] if isinstance(value, tuple) else value)
 
 
-def _integer_levels(samples: Samples, maximum: int) -> Levels:
+def integer_levels(samples: Samples, maximum: int) -> Levels:
+    """Scale 0..``maximum``, the full range of a type, to 0..255; any shape whose first axis is the rows.
+
+    Raises RefusedError for negative values, and where different ones would all end up as one tone.
+    """
     low, high = int(samples.min()), int(samples.max())
     if low < 0:
         raise RefusedError(
             f"negative gray values (down to {low})", "save it with values from 0, in 8 or 16 bits"
         )
-    levels = _scaled(samples, 0.0, float(maximum))
+    levels = scaled(samples, 0.0, float(maximum))
     if low != high and levels.min() == levels.max():
         found = f"gray values {low} to {high}, one single tone on the scale of their type, 0 to {maximum}"
         raise RefusedError(found, "rescale them to 8 bits, or to the whole range of 16")
     return levels
 
 
-def _float_levels(samples: Samples) -> Levels:
+def float_levels(samples: Samples) -> Levels:
+    """Scale 0..1 to 0..255 where all values lie in it, else their own min..max. RefusedError: not finite."""
     if not np.isfinite(samples).all():
         raise RefusedError("float values that are not finite (NaN or infinity)", "replace them before saving")
     low, high = float(samples.min()), float(samples.max())
-    return _scaled(samples, 0.0, 1.0) if low >= 0.0 and high <= 1.0 else _scaled(samples, low, high)
+    return scaled(samples, 0.0, 1.0) if low >= 0.0 and high <= 1.0 else scaled(samples, low, high)
 
 
-def _scaled(samples: Samples, low: float, high: float) -> Levels:
-    """Map ``low``..``high`` to 0..255, rounded; a range without width becomes 0."""
+def scaled(samples: Samples, low: float, high: float) -> Levels:
+    """Map ``low``..``high`` to 0..255, rounded and cut off beyond; a range without width becomes 0."""
     levels = np.empty(samples.shape, np.uint8)
     scale = 255.0 / (high - low) if high > low else 0.0
-    rows = max(1, _ROWS_AT_ONCE_PIXELS // max(1, samples.shape[1]))
+    rows = max(1, _ROWS_AT_ONCE_PIXELS // max(1, samples[0].size))
     # a few rows at a time: in float64 a large picture would take eight times its own memory
     for top in range(0, samples.shape[0], rows):
         block = samples[top : top + rows].astype(np.float64)
-        levels[top : top + rows] = np.rint((block - low) * scale)
+        levels[top : top + rows] = np.rint(((block - low) * scale).clip(0.0, 255.0))
     return levels

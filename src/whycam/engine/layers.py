@@ -21,7 +21,7 @@ from whycam.engine.grid import Layout, read_layout
 from whycam.engine.inputs import Inputs
 from whycam.engine.nested import grid_key, tensors_in
 from whycam.engine.session import check_parameters, explaining, plain, same_random_state
-from whycam.errors import EngineError, LayerError
+from whycam.errors import AbsentError, EngineError, LayerError
 from whycam.types import Images
 
 FEWEST_CHANNELS = 8
@@ -253,7 +253,7 @@ def top_score(outputs: Any, *, signal: bool) -> Tensor:
     """Return one number that speaks for the whole answer: the strongest class, over all places if many."""
     first = _answer(outputs)
     if first is None and any(t.is_floating_point() and not t.numel() for t in tensors_in(outputs)):
-        raise LayerError(
+        raise AbsentError(
             "the model found nothing in this image, so there is no score that a layer could be chosen by; "
             "give an image with a detection, lower the model's threshold, or name the layer (layer=...)"
         )

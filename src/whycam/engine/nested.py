@@ -55,6 +55,8 @@ def joined(parts: Sequence[Any]) -> Any:
         for key in first:
             copied[key] = joined([part[key] for part in parts])
         return copied
+    if isinstance(first, list) and all(isinstance(one, dict) for one in first):
+        return [one for part in parts for one in part]  # a detector's answer: a dict an image
     if isinstance(first, tuple | list):
         columns = [joined(column) for column in zip(*parts, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)

@@ -8,13 +8,13 @@ from math import ceil
 
 import torch
 
-from whycam.errors import LayerError, MethodError, RunError, TargetError, UsageError, WhycamError
+from whycam.errors import AbsentError, LayerError, MethodError, RunError, TargetError, UsageError, WhycamError
 from whycam.explainer import explain_methods
 from whycam.explanation import Explanation, caution_in
 from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
 from whycam.render import overlay, with_caution
-from whycam.rows import overlay_name, png_of, rows_of
+from whycam.rows import are_finite, overlay_name, png_of, rows_of
 from whycam.runs.probe import as_input
 from whycam.runs.reading import Read, Seen, Unreadable
 from whycam.runs.request import RunRequest
@@ -36,6 +36,7 @@ class BatchExplainer:
     executor: Executor
     at_most: int
     diagnoses: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
 
     def rows(self, batch: Sequence[Read]) -> list[Row]:
@@ -45,6 +46,7 @@ class BatchExplainer:
         """
         broken = [row for one in batch if isinstance(one, Unreadable) for row in self._failed(one)]
         seen = [one for one in batch if isinstance(one, Seen)]
+        self.notes.update(note for one in seen for note in one.notes)
         rows: list[Row] = []
         while seen:
             part, seen = seen[: self.at_most], seen[self.at_most :]
@@ -56,10 +58,10 @@ class BatchExplainer:
         """Explain a batch; where it fails, its halves, down to the one image that is at fault."""
         try:
             return self._rows(seen)
-        except _OF_THE_WHOLE_RUN:
-            raise
         # the model's own code and its libraries may raise anything; it costs the one image it is about
         except Exception as error:
+            if isinstance(error, _OF_THE_WHOLE_RUN) and not isinstance(error, AbsentError):
+                raise
             if len(seen) == 1:
                 return self._failed(Unreadable(seen[0].subject, self._reason(error)))
             if _is_out_of_memory(error):
@@ -81,9 +83,7 @@ class BatchExplainer:
                 smoothing=request.smoothing,
             )
         drawn = [self._draw(explanation, seen) for explanation in explanations]
-        self.diagnoses.update(
-            reason for explanation in explanations for reason in explanation.diagnosis() if reason
-        )
+        self.diagnoses.update(reason for explanation in explanations for reason in _blank(explanation))
         return [row for rows in drawn for row in rows]
 
     def _draw(self, explanation: Explanation, seen: Sequence[Seen]) -> list[Row]:
@@ -91,7 +91,11 @@ class BatchExplainer:
         style = self.request.style
         caution = caution_in(self.request.model.provenance.describe())
 
-        def draw(position: int) -> str:
+        finite = are_finite(explanation)
+
+        def draw(position: int) -> str | None:
+            if not finite[position]:
+                return None  # its row has an error; zeros in the place of NaN would look like an answer
             one = seen[position]
             picture = overlay(
                 one.picture,
@@ -143,6 +147,12 @@ class BatchExplainer:
             f"{failed} images at once did not fit into the memory of {self.request.model.device}; "
             f"went on with {self.at_most} (--batch-size {self.at_most})"
         )
+
+
+def _blank(explanation: Explanation) -> list[str]:
+    """Return why pictures show nothing; of a map that is no numbers its row's error says so."""
+    reasons = zip(explanation.diagnosis(), are_finite(explanation), strict=True)
+    return [reason for reason, finite in reasons if reason and finite]
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -12,7 +12,7 @@ from whycam.methods import find_method
 from whycam.rows import SHEET_NAME, device_text, png_of, versions
 from whycam.runs.batch import BatchExplainer
 from whycam.runs.overview import count, sheet_of
-from whycam.runs.probe import SEED, first_image, settle_layer
+from whycam.runs.probe import SEED, first_images, settle_layer
 from whycam.runs.reading import Planned, chunks, read_ahead, reader
 from whycam.runs.request import Existing, Progress, RunRequest, RunSummary
 from whycam.store import LayerRecord, Manifest, MethodRecord, ModelRecord, RunWriter, read_run
@@ -51,8 +51,7 @@ def run_explain(request: RunRequest, *, progress: Progress = lambda finished, pl
             f"the sources hold no image but those in {str(request.folder)!r}, where this run is written; "
             "name others, or choose another --out"
         )
-    image = first_image(request, _plan(request))
-    layer = settle_layer(request, image, _earlier_layer(request))
+    layer = settle_layer(request, first_images(request, _plan(request)), _earlier_layer(request))
     manifest = _manifest(request, layer, image_count)
     opened = RunWriter.resume if request.existing == "resume" else RunWriter.create
     with opened(request.folder, manifest) as writer, ThreadPoolExecutor(_workers()) as executor:
@@ -168,5 +167,13 @@ def _finish(request: RunRequest, batches: BatchExplainer, reused: int) -> RunSum
         sheet=place,
         failures=counts.failures,
         diagnoses=dict(batches.diagnoses.most_common()),
-        warnings=tuple(batches.warnings),
+        warnings=(*batches.warnings, *_told(batches)),
     )
+
+
+def _told(batches: BatchExplainer) -> list[str]:
+    """Say once for all images what of their files was not seen."""
+    return [
+        f"of {images} {'image' if images == 1 else 'images'} {note}"
+        for note, images in batches.notes.most_common()
+    ]

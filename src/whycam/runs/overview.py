@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from whycam.data import read_image
-from whycam.errors import ImageError
+from whycam.errors import ImageError, MissingExtraError
 from whycam.explanation import caution_in
 from whycam.render import SheetRow, sheet
 from whycam.rows import caption_of, note_of, shrunk
@@ -86,7 +86,7 @@ def _lines(run: Run, methods: Sequence[str]) -> Iterator[SheetRow]:
         some = next(iter(rows.values()))
         try:
             picture = shrunk(read_image(some.path).image)
-        except ImageError:
+        except (ImageError, MissingExtraError):
             continue  # gone since it was explained: its overlays are in the folder, the sheet goes without
         found = [rows.get(method) for method in methods]
         yield SheetRow(

@@ -1,12 +1,12 @@
 """Before anything is written: one image through everything that was asked for."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import torch
 
 from whycam.engine import choose_layer
-from whycam.errors import EngineError, WhycamError
+from whycam.errors import AbsentError, EngineError, WhycamError
 from whycam.explainer import explain_methods
 from whycam.models import LoadedModel
 from whycam.models.messages import one_line
@@ -33,25 +33,41 @@ def as_input(model: LoadedModel, views: torch.Tensor) -> Images:
     return views.to(model.device, next(floating, torch.float32))
 
 
-def first_image(request: RunRequest, plan: Iterable[Planned]) -> Images:
-    """Return the first picture of the plan that can be read, preprocessed [1, C, H, W].
+def first_images(request: RunRequest, plan: Iterable[Planned]) -> Iterator[Images]:
+    """Give the first pictures of the plan that can be read, each preprocessed [1, C, H, W].
 
     A stand-in where the first few cannot: that is each image's own error, not the run's.
     """
     read = reader(request.model.preprocessing, request.max_pixels)
+    some = False
     for planned in islice(plan, _MOST_TRIED):
         seen = read(planned)
         if isinstance(seen, Seen):
-            return as_input(request.model, seen.view.unsqueeze(0))
-    return stand_in_image(request.model)
+            some = True
+            yield as_input(request.model, seen.view.unsqueeze(0))
+    if not some:
+        yield stand_in_image(request.model)
 
 
-def settle_layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
+def settle_layer(request: RunRequest, images: Iterable[Images], earlier: LayerRecord | None) -> LayerRecord:
     """Settle which layer is explained, and prove on one image that the run can be done.
 
-    ``earlier`` is the layer of the run that is resumed. Raises LayerError, TargetError, MethodError or
-    EngineError for what would fail on every image.
+    That is the first image that holds what the target speaks of. ``earlier`` is the layer of the run that is
+    resumed. Raises LayerError, TargetError, MethodError or EngineError for what would fail on every image,
+    AbsentError where none of the first ones holds it.
     """
+    absent: AbsentError | None = None
+    tried = 0
+    for image in images:
+        tried += 1
+        try:
+            return _proven_layer(request, image, earlier)
+        except AbsentError as error:
+            absent = error
+    raise AbsentError(f"none of the first {tried} images holds what is asked for; the last: {absent}")
+
+
+def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
     try:
         layer = _layer(request, image, earlier)
         with fixed_seed():

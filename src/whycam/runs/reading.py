@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from whycam.data import ImageItem, read_image
-from whycam.errors import ImageError
+from whycam.errors import ImageError, MissingExtraError
 from whycam.models import Preprocessing
 from whycam.rows import Subject, shrunk
 from whycam.types import CropGeometry
@@ -31,12 +31,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Seen:
-    """An image as the model sees it [C, H, W], with its picture shrunk to a run folder's size."""
+    """An image as the model sees it [C, H, W], with its picture shrunk to a run folder's size.
+
+    ``notes`` say what of its file is not seen, such as further pages.
+    """
 
     subject: Subject
     view: Tensor
     picture: Image.Image
     geometry: CropGeometry
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,12 @@ def reader(preprocessing: Preprocessing, max_pixels: int) -> Reader:
             picture = read_image(planned.item.path, max_pixels=max_pixels)
             view, geometry = preprocessing.apply(picture.image)
             small = shrunk(picture.image)
-        except ImageError as error:
+        except (ImageError, MissingExtraError) as error:
             return Unreadable(subject, str(error))
         except MemoryError:
             return Unreadable(subject, f"{planned.item.id}: too large for the memory; resize the picture")
-        return Seen(replace(subject, content_hash=picture.content_hash), view, small, geometry)
+        seen = replace(subject, content_hash=picture.content_hash)
+        return Seen(seen, view, small, geometry, picture.notes)
 
     return read
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whycam.errors import TargetError
+from whycam.errors import AbsentError, TargetError
 from whycam.targets.base import Target, Undo, miscount
 from whycam.targets.outputs import (
     Activation,
@@ -138,7 +138,7 @@ class _Detection(Target):
         if count < self.rank:
             what = "" if self.label is None else f" of label {self.label}"
             best = f" (best score {float(scores[right].max()):.2g})" if bool(right.any()) else ""
-            raise TargetError(
+            raise AbsentError(
                 f"image {position} of the batch has {count} detections{what} with a score of "
                 f"{self.threshold:g} or more{best}, and rank {self.rank} was asked for; lower threshold= or "
                 "the detector's own, or leave the image out"
@@ -213,7 +213,7 @@ class FoundBox(Target):
             # a sum of nothing is 0, and part of the graph
             return found.scores[:0].sum() if place is None else found.scores_for(self.labels[position])[place]
         if place is None:
-            raise TargetError(
+            raise AbsentError(
                 f"the box of image {position} is gone in a changed copy of it, so its {self.side} edge is "
                 "nowhere; change the image less, or explain BoxScore()"
             )

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from whycam.errors import TargetError
+from whycam.errors import AbsentError, TargetError
 from whycam.targets.base import Target, Undo, miscount
 from whycam.targets.outputs import Outputs, described, entry, main_tensor, wide
 from whycam.types import Classes, Scores
@@ -89,7 +89,7 @@ class SegmentationClass(Target):
             mend = f"the mask has no pixel on the scores' grid of {grid}; give a larger one"
         empty = ~mask.flatten(1).any(1)
         if bool(empty.any()):
-            raise TargetError(f"image {int(empty.nonzero()[0])} of the batch: {mend}")
+            raise AbsentError(f"image {int(empty.nonzero()[0])} of the batch: {mend}")
         return PixelsOfClass(self.index, mask, self.describe())
 
     def classes(self, outputs: Outputs) -> Classes:
