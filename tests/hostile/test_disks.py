@@ -1,13 +1,15 @@
 """Disks that fill up in the middle. Every other way to fail at writing: tests/store, tests/cli."""
 
-import resource
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from PIL import Image
 from tests.hostile.conftest import Whycam
+
+resource = pytest.importorskip("resource", reason="a limit on the size of files, as POSIX has it")
 
 
 def test_a_disk_that_is_full_in_the_middle_is_one_line_and_the_run_goes_on_later(
