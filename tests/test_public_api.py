@@ -11,6 +11,7 @@ import whycam
 from whycam.errors import WhycamError
 
 PUBLIC = {
+    "AbsentError",
     "METHODS",
     "Binary",
     "BoxCoordinate",
