@@ -94,6 +94,44 @@ def test_the_commands_of_the_weights_page_work(checkpoints: Path) -> None:
     assert (checkpoints / "whole-model.safetensors").stat().st_size > 0
 
 
+@pytest.fixture
+def models(checkpoints: Path) -> Path:
+    """The models that the page on one's own model speaks of, beside the checkpoints."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    narrow = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
+    config = transformers.ViTConfig(**narrow, image_size=96, patch_size=16, num_labels=3)
+    transformers.ViTForImageClassification(config).save_pretrained(checkpoints / "my-vit")
+    transformers.ViTImageProcessor(size={"height": 96, "width": 96}).save_pretrained(checkpoints / "my-vit")
+    page = ROOT / "docs" / "my-model.md"
+    network, _ = blocks(page, "python")
+    (checkpoints / "network.py").write_text(network)
+    (checkpoints / "prep.yaml").write_text(blocks(page, "yaml")[0])
+    code = "import torch; from network import small; torch.save(small(4).state_dict(), 'own.pth')"
+    assert run(["-c", code], checkpoints).returncode == 0
+    return checkpoints
+
+
+def test_the_page_on_ones_own_model_works(models: Path) -> None:
+    page = ROOT / "docs" / "my-model.md"
+    arguments = [shlex.split(command)[1:] for command in commands(page)]
+    assert len(arguments) == 7
+    code = f"import whycam.cli; print([whycam.cli.run(words) for words in {arguments!r}])"
+    done = run(["-W", "default", "-c", code], models)
+    assert done.stdout.splitlines()[-1:] == [str([0] * len(arguments))], done.stderr
+    overlays = {folder.name: len(list(folder.glob("overlays/*.png"))) for folder in models.glob("run-*")}
+    assert overlays == dict.fromkeys(["run-timm", "run-hf", "run-words", "run-own", "run-box", "run-mask"], 1)
+
+
+def test_the_python_of_the_page_on_ones_own_model_works(models: Path) -> None:
+    _, code = blocks(ROOT / "docs" / "my-model.md", "python")
+    done = run(["-c", code], models)
+    assert done.returncode == 0, done.stderr
+    assert (models / "overlay.png").stat().st_size > 0
+
+
 def test_both_readmes_give_the_same_commands_and_code() -> None:
     english, chinese = READMES
     assert commands(english) == commands(chinese)

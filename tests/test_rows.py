@@ -180,6 +180,10 @@ def test_the_caption_says_what_was_predicted_and_what_is_explained() -> None:
     assert caption_of(first, ("ant", "bee", "cat")) == "0.jpg · predicted bee 66.5% · label l0"
     assert caption_of(second, None) == "1.jpg · predicted class 0 98.7% · label l1 · explained: class 2"
     assert caption_of(Row(index=0, id="/far/away/x.jpg", path="x"), None) == "x.jpg"
+    box = Row(index=0, id="x.jpg", path="x", target="score of box 1", target_class=1)
+    assert caption_of(box, ("ant", "bee")) == "x.jpg · explained: score of box 1 (bee)"
+    words = Row(index=0, id="x.jpg", path="x", target="similarity to 'a cat'")
+    assert caption_of(words, None) == "x.jpg · explained: similarity to 'a cat'"
 
 
 def test_a_note_says_why_nothing_is_seen() -> None:

@@ -203,7 +203,10 @@ def caption_of(row: Row, class_names: Sequence[str] | None) -> str:
         parts.append(f"predicted {said}{sure}")
     if row.label is not None:
         parts.append(f"label {row.label}")
-    if row.target_class is not None and row.target_class != row.prediction:
+    if row.prediction is None and row.error is None and row.target:
+        of_class = "" if row.target_class is None else f" ({_class_text(row.target_class, class_names)})"
+        parts.append(f"explained: {row.target}{of_class}")
+    elif row.target_class is not None and row.target_class != row.prediction:
         parts.append(f"explained: {_class_text(row.target_class, class_names)}")
     return " · ".join(parts)
 

@@ -71,7 +71,7 @@ def test_a_run_of_which_no_image_holds_a_box_says_so_before_anything_is_written(
 ) -> None:
     folder = pictures(tmp_path / "in", 0, 0)
     request = RunRequest(model=loaded, sources=(folder,), folder=tmp_path / "run", target=BoxScore())
-    with pytest.raises(AbsentError, match="none of the first 2 images"):
+    with pytest.raises(AbsentError, match="not in any of the first 2 images"):
         run_explain(request)
     assert not (tmp_path / "run").exists()
 

@@ -64,7 +64,8 @@ def settle_layer(request: RunRequest, images: Iterable[Images], earlier: LayerRe
             return _proven_layer(request, image, earlier)
         except AbsentError as error:
             absent = error
-    raise AbsentError(f"none of the first {tried} images holds what is asked for; the last: {absent}")
+    where = f"any of the first {tried} images" if tried > 1 else "the image"
+    raise AbsentError(f"what is asked for is not in {where}; {absent}")
 
 
 def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:

@@ -28,9 +28,18 @@ def logits_of(outputs: Outputs) -> Logits:
     if found is None or found.ndim != 2 or not found.is_floating_point():
         raise TargetError(
             f"the model returned {described(outputs)}; class targets need scores [batch, classes]. "
-            "Pass target=a function from the outputs to one score an image"
+            f"{_mend(outputs, found)}"
         )
     return wide(found)
+
+
+def _mend(outputs: Outputs, found: Tensor | None) -> str:
+    """Say which target fits outputs that are no class scores."""
+    if found is not None and found.ndim >= 4:
+        return "For a class's pixels use SegmentationClass(index), on the command line mask:CLASS"
+    if is_an_image_each(outputs) or entry(outputs, "pred_boxes") is not None:
+        return "For detections use BoxScore(), on the command line box:1"
+    return "Pass target=a function from the outputs to one score an image"
 
 
 def main_tensor(outputs: Outputs, names: tuple[str, ...]) -> Tensor | None:
