@@ -271,14 +271,14 @@ def said_of(findings: list[Finding]) -> str:
     usable = sum(not found.trouble for found in findings)
     at_once = sum(found.moved == (4, 4) for found in findings)
     maps = sum(found.moved_there.maps == 4 for found in findings)
-    without = ", ".join(found.family for found in findings if found.moved_there.maps < 4)
+    without = "; ".join(found.family for found in findings if found.moved_there.maps < 4)
     return f"""{usable} of {len(findings)} pass every check: a layer is found, its grid fits the input, the
 maps of {", ".join(METHODS)} are finite and not constant, and the positions are in order.
 
 For the order, the same patch is added to each corner of the image in turn: each corner must be moved most
 by the change in the same corner of the image. "Corners" counts this at the chosen layer, for its
 activations and for the map (Grad-CAM's or LayerCAM's, whichever counts more). Both are 4 of 4 there in
-{at_once}. In the others a change has spread over the image by then; there the order is shown at
+{at_once} of them. In the others a change has spread over the image by then; there the order is shown at
 a shallower layer of the same layout ("order seen at"), with its counts. So a map's corners are all in
 place in {maps}; only the activations' are in the rest: {without or "none"}.
 
