@@ -401,14 +401,15 @@ def _explanation(one: _Pass, method: Method, maps: Map) -> Explanation:
 def _joined(parts: Sequence[Explanation], images: Images) -> Explanation:
     """Join the explanations of consecutive batches into one."""
     first = parts[0]
+    counts = [len(part) for part in parts]
     peaks = [part.gradient_peak for part in parts if part.gradient_peak is not None]
     return replace(
         first,
         maps=torch.cat([part.maps for part in parts]),
         scores=torch.cat([part.scores for part in parts]),
-        targets=join_targets([part.targets for part in parts], [len(part) for part in parts]),
+        targets=join_targets([part.targets for part in parts], counts),
         classes=torch.cat([part.classes for part in parts]),
-        outputs=joined([part.outputs for part in parts]),
+        outputs=joined([part.outputs for part in parts], counts),
         blank=torch.cat([part.blank for part in parts]),
         images=images.detach(),
         gradient_peak=torch.cat(peaks) if peaks else None,

@@ -45,27 +45,42 @@ def putting(output: Any, key: Any) -> Callable[[Tensor], Any]:
     return put
 
 
-def joined(parts: Sequence[Any]) -> Any:
-    """Return the outputs of consecutive batches as one, in the structure they came in."""
+def joined(parts: Sequence[Any], counts: Sequence[int]) -> Any:
+    """Return the outputs of consecutive batches of ``counts`` images as one, in the structure they came in.
+
+    A tensor is joined along the first axis that counts the images; one without such an axis, what a model
+    says of its texts, say, is the first batch's.
+    """
     first = parts[0]
     if isinstance(first, Tensor):
-        return torch.cat(list(parts)) if first.ndim else torch.stack(list(parts))
+        return _joined_tensors(parts, counts)
     if isinstance(first, dict):
         copied = first.copy()
         for key in first:
-            copied[key] = joined([part[key] for part in parts])
+            copied[key] = joined([part[key] for part in parts], counts)
         return copied
     if isinstance(first, list) and all(isinstance(one, dict) for one in first):
         return [one for part in parts for one in part]  # a detector's answer: a dict an image
     if isinstance(first, tuple | list):
-        columns = [joined(column) for column in zip(*parts, strict=True)]
+        columns = [joined(column, counts) for column in zip(*parts, strict=True)]
         return type(first)(*columns) if hasattr(first, "_fields") else type(first)(columns)
     if _is_record(first):
         changed = copy.copy(first)
         for name in vars(first):
-            object.__setattr__(changed, name, joined([vars(part)[name] for part in parts]))
+            object.__setattr__(changed, name, joined([vars(part)[name] for part in parts], counts))
         return changed
     return first
+
+
+def _joined_tensors(parts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    if not parts[0].ndim:
+        return torch.stack(list(parts))
+    for axis in range(parts[0].ndim):
+        if all(
+            part.ndim > axis and part.shape[axis] == count for part, count in zip(parts, counts, strict=True)
+        ):
+            return torch.cat(list(parts), axis)
+    return parts[0]
 
 
 def detached(value: Any) -> Any:
