@@ -358,6 +358,23 @@ def test_a_missing_tokenizer_is_told_when_a_text_comes(tmp_path: Path, refused: 
         _embedded(model)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"model_args": {"checkpoint_path": "elsewhere.pth"}}, "names a weights file of its own"),
+        ({"backbone": "Local-Dir:/elsewhere"}, "refers to a network elsewhere"),
+        ({"backbone": " HF-HUB:some/where"}, "refers to a network elsewhere"),
+    ],
+)
+def test_a_configuration_that_reaches_outside_its_folder_is_refused(
+    changes: dict[str, Any], words: str, tmp_path: Path, refused: Any
+) -> None:
+    saved("vit", tmp_path)
+    change_json(tmp_path / "config.json", **changes)
+    with refused(ModelError, f"'config.json' {words}"):
+        load(f"hf:{tmp_path}", **GIVEN)
+
+
 def test_a_tokenizer_with_code_is_refused(tmp_path: Path, refused: Any) -> None:
     saved("clip", tmp_path)
     save_tokenizer(tmp_path)

@@ -344,3 +344,8 @@ def test_a_crop_share_above_two_is_refused(refused: Any) -> None:
 def test_a_damaged_manifest_is_refused(data: dict[str, Any], words: tuple[str, ...], refused: Any) -> None:
     with refused(UsageError, *words):
         Preprocessing.from_dict(data)
+
+
+def test_an_input_that_no_memory_holds_is_refused_by_name(refused: Any) -> None:
+    with refused(UsageError, "size is (9999999, 9999999)", "at most 134217728 pixels"):
+        Preprocessing.for_size((9999999, 9999999), MEAN, STD)

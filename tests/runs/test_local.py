@@ -126,7 +126,16 @@ def test_the_manifest_says_how_the_run_was_made(ask: Ask, model: LoadedModel, tm
     assert {"python", "whycam", "torch", "timm"} <= set(manifest.versions)
     assert (manifest.image_count, manifest.failures, manifest.device) == (12, 0, "cpu")
     assert manifest.style == {"colormap": "inferno", "opacity": MagnitudeOpacity().describe()}
-    assert manifest.settings == {"smoothing": "FirstComponent()", "batch_size": 4, "max_pixels": 100_000_000}
+    assert manifest.settings == {
+        "smoothing": "FirstComponent()",
+        "batch_size": 4,
+        "max_pixels": 100_000_000,
+        "weights": {
+            "kind": "random",
+            "loaded": None,
+            "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
+        },
+    }
 
 
 def test_labels_of_a_list_are_recorded(ask: Ask, pictures: Path, tmp_path: Path) -> None:
@@ -374,6 +383,43 @@ def test_resuming_with_other_settings_is_refused_and_names_them(ask: Ask, model:
     other = replace(model, reference="another", provenance=Provenance("random"))
     with pytest.raises(RunError, match=r"model\.reference was 'tests:network', now 'another'"):
         run_explain(ask(existing="resume", model=other))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (Provenance("random"), Provenance("pretrained", name="x"), "kind was 'random', now 'pretrained'"),
+        (
+            Provenance("file", name="w", sha256="a" * 64, loaded=(4, 6)),
+            Provenance("file", name="w", sha256="a" * 64, loaded=(5, 6)),
+            r"loaded\[0\] was 4, now 5",
+        ),
+    ],
+)
+def test_resuming_with_weights_of_another_kind_is_refused(
+    before: Provenance, after: Provenance, said: str, ask: Ask, model: LoadedModel
+) -> None:
+    run_explain(ask(model=replace(model, provenance=before)))
+    with pytest.raises(RunError, match=said):
+        run_explain(ask(existing="resume", model=replace(model, provenance=after)))
+
+
+def test_resuming_with_another_head_is_refused(ask: Ask, model: LoadedModel, network: Any) -> None:
+    run_explain(ask(layers=("features",)))
+    network.head = torch.nn.Linear(16, 3)
+    with pytest.raises(RunError, match=r"settings\.weights\.parameters was"):
+        run_explain(ask(existing="resume", layers=("features",)))
+
+
+def test_resuming_with_other_class_names_is_refused_in_a_line_of_bounded_length(
+    ask: Ask, model: LoadedModel
+) -> None:
+    many = tuple(f"name {number}" for number in range(1000))
+    run_explain(ask(model=replace(model, class_names=many)))
+    other = replace(model, class_names=tuple(name.upper() for name in many))
+    with pytest.raises(RunError, match=r"class_names\[0\] was 'name 0'.*and 988 more; resume") as caught:
+        run_explain(ask(existing="resume", model=other))
+    assert len(str(caught.value)) < 2000
 
 
 def test_a_folder_that_is_taken_is_refused_before_anything_is_loaded(

@@ -15,6 +15,7 @@ _TEXT_FILES = ["*.json", "*.txt", "*.model"]
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 _QUANTISED = "quantization_config"
+_CHECKPOINT = "checkpoint_path"
 
 
 def check_transformers() -> None:
@@ -103,7 +104,13 @@ def _refuse_foreign(data: Any, name: str, depth: int = 0) -> None:
             )
         if data.get(_QUANTISED):
             raise ModelError(f"'{name}' is of a quantised network; expected the unquantised one")
-    if isinstance(data, str) and data.startswith(_ELSEWHERE):
+        if data.get(_CHECKPOINT):  # timm would read it, and nobody would be told
+            raise ModelError(
+                f"'{name}' names a weights file of its own ({_CHECKPOINT}), which is not read; "
+                "take it out, and give the file with --weights"
+            )
+    # timm takes a scheme in any case
+    if isinstance(data, str) and data.strip().casefold().startswith(_ELSEWHERE):
         raise ModelError(
             f"'{name}' refers to a network elsewhere ({one_line(data, 80)}), which is not loaded"
         )

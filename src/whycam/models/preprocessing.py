@@ -341,6 +341,10 @@ def check_extent(name: str, extent: Any) -> None:
     whole = isinstance(extent, Sequence) and all(type(value) is int and value > 0 for value in extent)
     if not whole or len(extent) != 2:
         raise UsageError(f"{name} is {one_line(extent)}; expected (height, width) in whole pixels above 0")
+    if extent[0] * extent[1] > MOST_RESIZED_PIXELS:
+        raise UsageError(
+            f"{name} is {one_line(extent)}; expected at most {MOST_RESIZED_PIXELS} pixels, as in training"
+        )
 
 
 def check_word(name: str, value: Any, allowed: Sequence[Any]) -> None:

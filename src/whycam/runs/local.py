@@ -9,6 +9,7 @@ from pathlib import Path
 from whycam.data import find_images
 from whycam.errors import RunError, UsageError
 from whycam.methods import find_method
+from whycam.models import LoadedModel
 from whycam.rows import SHEET_NAME, device_text, png_of, versions
 from whycam.runs.batch import BatchExplainer
 from whycam.runs.overview import count, sheet_of
@@ -113,8 +114,19 @@ def _manifest(request: RunRequest, layer: LayerRecord, image_count: int) -> Mani
             "smoothing": None if request.smoothing is None else repr(request.smoothing),
             "batch_size": request.batch_size,
             "max_pixels": request.max_pixels,
+            "weights": _weights(model),
         },
     )
+
+
+def _weights(model: LoadedModel) -> dict[str, object]:
+    """Tell apart what a file's SHA-256 does not: no file, a file that fits in part, another head."""
+    loaded = model.provenance.loaded
+    return {
+        "kind": model.provenance.kind,
+        "loaded": None if loaded is None else list(loaded),
+        "parameters": sum(parameter.numel() for parameter in model.module.parameters()),
+    }
 
 
 def _explain_rest(request: RunRequest, batches: BatchExplainer, image_count: int, progress: Progress) -> int:

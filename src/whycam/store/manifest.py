@@ -21,6 +21,8 @@ SCHEMA_VERSION = "1.0"
 _SAME_RUN = (
     "model.reference",
     "model.weights_sha256",
+    "settings.weights",
+    "class_names",
     "preprocessing",
     "methods",
     "target",
@@ -29,6 +31,7 @@ _SAME_RUN = (
     "style",
     "sources",
 )
+_MOST_NAMED = 12
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -168,11 +171,13 @@ def check_version(document: Mapping[str, object]) -> tuple[int, int]:
 
 
 def check_same_run(old: Mapping[str, object], new: Mapping[str, object], place: str) -> None:
-    """Refuse to go on with a run under other settings. Raises RunError that names every one."""
+    """Refuse to go on with a run under other settings. Raises RunError that names the first."""
     found = [text for path in _SAME_RUN for text in _differences(_at(old, path), _at(new, path), path)]
     if found:
+        # other class names may differ in a thousand places
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
         raise RunError(
-            f"run folder {place!r} was made with other settings: {'; '.join(found)}; "
+            f"run folder {place!r} was made with other settings: {'; '.join(found[:_MOST_NAMED])}{more}; "
             "resume with the same ones, or choose another --out"
         )
 

@@ -34,13 +34,10 @@ class Target(ABC):
         return self
 
     def join(self, others: Sequence[Any], counts: Sequence[int]) -> "Target | None":
-        (
-            """Return this batch's target and the following batches', of the same kind, as one.
+        """Return this batch's target and the following batches', of the same kind, as one.
 
         None where they become a target an image.
         """
-            ""
-        )
         return None
 
     def count(self) -> int | None:

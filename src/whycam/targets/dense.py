@@ -52,7 +52,7 @@ class SegmentationClass(Target):
 
     ``mask`` is bool, [H, W] for all images or [B, *size] for one an image, at any size: it is brought to
     the scores' grid by its nearest cells. None takes the pixels that the model itself gives to that class
-    in the clean forward; an image without any is a TargetError.
+    in the clean forward; an image without any is an AbsentError.
     """
 
     index: int
