@@ -1,10 +1,10 @@
 """The map of an image-text model for a prompt lands on the square that the prompt names.
 
-An open_clip CLIP is trained here from scratch, as SigLIP is: each image with each caption, by itself, matching
-or not. A softmax over captions won't do: it can know a colour by the absence of the others, and then no place
-shows it. The image tower is timm's smallest ResNet with average pooling, explained at the layer that is chosen
-by tracing. With seeds 0 to 7 the least share on the named square was 0.69 and the most on the other one 0.18;
-a square with its margin covers 0.2 of the image.
+An open_clip CLIP is trained here from scratch, as SigLIP is: each image with each caption, by itself,
+matching or not. A softmax over captions won't do: it can know a colour by the absence of the others, and
+then no place shows it. The image tower is timm's smallest ResNet with average pooling, explained at the
+layer that is chosen by tracing. With seeds 0 to 7 the least share on the named square was 0.69 and the most
+on the other one 0.18; a square with its margin covers 0.2 of the image.
 """
 
 from itertools import permutations
