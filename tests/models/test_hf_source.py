@@ -208,7 +208,7 @@ def test_a_backbone_on_the_hub_is_not_asked_for(tmp_path: Path, refused: Any, kn
     del config["backbone_config"]
     config |= {"backbone": "microsoft/resnet-50", "use_timm_backbone": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with refused(ModelError, "cannot be built"):
+    with refused(ModelError, "names its backbone, 'microsoft/resnet-50'"):
         load(f"hf:{tmp_path}", **GIVEN)
     assert knocks == []
 

@@ -30,7 +30,7 @@ def run_with_bar(request: "RunRequest", *, quiet: bool) -> "RunSummary":
     for warning in summary.warnings:
         tell("warning", warning)
     for reason, maps in summary.diagnoses.items():
-        tell("warning", f"{maps} of the maps show nothing: {reason}")
+        tell("warning", f"{plural(maps, 'map')} {'shows' if maps == 1 else 'show'} nothing: {reason}")
     for name, error in summary.failures:
         tell("failed", error if name in error else f"{name}: {error}")
     if summary.failed > len(summary.failures):

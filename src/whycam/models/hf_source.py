@@ -152,7 +152,14 @@ def _config(folder: Path) -> tuple[Any, str]:
             f"there is no config.json in '{one_line(folder.name)}'; expected a folder "
             "that save_pretrained wrote"
         )
-    named = read_json(folder / "config.json").get("architectures")
+    told = read_json(folder / "config.json")
+    named, backbone = told.get("architectures"), told.get("backbone")
+    if isinstance(backbone, str) and not told.get("backbone_config"):
+        raise ModelError(
+            f"config.json names its backbone, '{one_line(backbone, 80)}', and does not describe it, so "
+            "transformers would ask the hub for it; save the model again with a newer transformers, which "
+            "writes backbone_config"
+        )
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelError(
             f"architectures in config.json is {one_line(named, 80)}; expected the name of one network, as "
