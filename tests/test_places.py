@@ -75,7 +75,13 @@ def seen(scene: dict[str, Any], share: tuple[float, float]) -> Seen:
     pixels[y, x] = 255
     view, geometry = preprocessing.apply(Image.fromarray(pixels))
     light = brightness(view)
-    assume(light.max() > 0)  # outside the crop, or stepped over by "nearest"
+    top, left, bottom, right = geometry.box
+    down, across = (bottom - top) / scene["size"][0], (right - left) / scene["size"][1]
+    # of a spot outside the crop, Lanczos' rings may be inside
+    assume(
+        top + 3 * down <= y + 0.5 <= bottom - 3 * down and left + 3 * across <= x + 0.5 <= right - 3 * across
+    )
+    assume(light.max() > 0)  # stepped over by "nearest"
     rim = light.clone()
     rim[2:-2, 2:-2] = 0
     assume(rim.max() == 0)

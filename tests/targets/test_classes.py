@@ -160,7 +160,6 @@ class TestLogits:
     @pytest.mark.parametrize(
         ("outputs", "named"),
         [
-            (torch.zeros(2, 4, 3, 3), r"a tensor \[2, 4, 3, 3\] of torch.float32"),
             (torch.zeros(2, 4, dtype=torch.int64), r"a tensor \[2, 4\] of torch.int64"),
             ({"features": LOGITS}, "a dict with features"),
             ({}, "a dict with no entries"),
@@ -168,7 +167,6 @@ class TestLogits:
             (None, "a NoneType"),
             ((), "a tuple"),
             (([LOGITS],), "a tuple"),
-            ([{"boxes": LOGITS}], "a list"),
             (ImageClassifierOutput(hidden_states=(LOGITS,)), "a ImageClassifierOutput with hidden_states"),
         ],
     )
@@ -176,6 +174,19 @@ class TestLogits:
         with pytest.raises(TargetError, match=f"returned {named}.*target=a function") as caught:
             logits_of(outputs)
         assert "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("outputs", "target"),
+        [
+            (torch.zeros(2, 4, 3, 3), "mask:CLASS"),
+            ({"out": torch.zeros(2, 4, 3, 3)}, "mask:CLASS"),
+            ([{"boxes": LOGITS, "labels": LOGITS, "scores": LOGITS}], "box:1"),
+            ({"logits": torch.zeros(2, 5, 3), "pred_boxes": torch.zeros(2, 5, 4)}, "box:1"),
+        ],
+    )
+    def test_pixels_and_detections_name_the_target_that_fits_them(self, outputs, target):
+        with pytest.raises(TargetError, match=f"on the command line {target}$"):
+            logits_of(outputs)
 
 
 class TestSequences:

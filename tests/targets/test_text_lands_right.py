@@ -1,10 +1,11 @@
 """The map of an image-text model for a prompt lands on the square that the prompt names.
 
 An open_clip CLIP is trained here from scratch, as SigLIP is: each image with each caption, by itself,
-matching or not. After training with a softmax over captions some maps were on the other square, likely since a
-colour can be known by the absence of the others. The image tower is timm's smallest ResNet with average pooling, explained at the layer that
-is chosen by tracing. With seeds 0 to 11 the least share on the named square was 0.61 and the most on the
-other one 0.14; a square with its margin covers 0.21 to 0.23 of the image.
+matching or not. After training with a softmax over captions some maps were on the other square, likely
+since a colour can be known by the absence of the others. The image tower is timm's smallest ResNet with
+average pooling, explained at the layer that is chosen by tracing. With seeds 0 to 11 the least share on the
+named square was 0.61 and the most on the other one 0.14; a square with its margin covers 0.21 to 0.23 of the
+image.
 """
 
 from itertools import permutations
