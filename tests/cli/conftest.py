@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 SERVER = """
-import contextlib, gc, io, json, os, sys, warnings
+import contextlib, gc, io, json, os, signal, sys, warnings
 import torch, torchvision, timm, pyarrow.parquet, matplotlib, PIL.Image, rich.progress
 import whycam.runs, whycam.cli
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
@@ -32,6 +32,7 @@ for line in sys.stdin:
         continue
     child = os.fork()
     if child == 0:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
         os.chdir(call["folder"])
         for number, name in ((0, os.devnull), (1, call["stdout"]), (2, call["stderr"])):
             flags = os.O_RDONLY if number == 0 else os.O_WRONLY | os.O_CREAT
