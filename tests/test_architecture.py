@@ -21,6 +21,7 @@ RANKS = {
     "decomposition": 2,
     "explainer": 2,
     "explanation": 2,
+    "passes": 2,
     "rows": 2,
     "data": 3,
     "demo": 3,
@@ -31,7 +32,7 @@ RANKS = {
     "__init__": 7,
 }
 # One room in a few files: what an explanation is, how it is made, how it is kept.
-TOGETHER = {"decomposition", "explainer", "explanation", "rows"}
+TOGETHER = {"decomposition", "explainer", "explanation", "passes", "rows"}
 HOOKS = {
     "register_forward_hook",
     "register_forward_pre_hook",

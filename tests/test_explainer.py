@@ -114,7 +114,8 @@ class TestWhatComesOut:
     def test_every_method_on_grids_of_any_number_of_axes(self, method, axes):
         images = pictures(size=(12, 10, 8)[:axes])
         found = explain(settle(Plain(axes)), images, method=method, layer="last")
-        grid = images.shape[2:] if method == "edges" else tuple(extent // 2 for extent in images.shape[2:])
+        on_input = not METHODS[method].takes_layer
+        grid = images.shape[2:] if on_input else tuple(extent // 2 for extent in images.shape[2:])
         assert found.maps.shape == (2, *grid)
         assert found.maps.isfinite().all()
         assert not found.blank.any()

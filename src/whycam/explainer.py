@@ -1,30 +1,32 @@
 """Model, images, target and method in; an explanation out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from whycam.engine import Address, Capture, Inputs, LayerChoice, address_of, capture, explaining, find_layer
-from whycam.engine.head import class_weights
+from whycam.engine import Address, Inputs, LayerChoice, address_of, capture, explaining, find_layer
 from whycam.engine.layers import choose_layer as choose_layer_of
 from whycam.engine.nested import detached, joined
 from whycam.errors import LayerError, MethodError, UsageError
 from whycam.explanation import Explanation, Origin
-from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method, fuse
-from whycam.methods.activation import first_component
+from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method
 from whycam.methods.gradient import WeightedSum
 from whycam.methods.registry import MethodFunction
+from whycam.passes import Pass, passes_of
 from whycam.targets import Target, TargetLike, as_target, join_targets
-from whycam.types import Activations, CropGeometry, Gradients, Images, Map, Scores
+from whycam.types import CropGeometry, Images, Map
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 MethodLike: TypeAlias = str | MethodFunction | Method
+INPUT = "input"
+"""What stands for the layer where a method looks at none."""
+OF_THE_INPUT = "the method looks at the input itself, and at no layer"
+
 LayerLike: TypeAlias = str | nn.Module | LayerChoice
 Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None
 
@@ -164,8 +166,11 @@ def _explain_all(
     module, inputs, prepared = ready(model, images)
     context = {} if prepared is None else _context(model, prepared)
     rows, reason = _in_batches(module, inputs, known, targets, layer, smoothing, batch_size)
-    context |= {"reason": reason, "smoothing": smoothing}
-    return [[replace(explanation, **context) for explanation in row] for row in rows]
+    context["smoothing"] = smoothing
+    reasons = [reason if method.takes_layer else OF_THE_INPUT for method in known]
+    return [
+        [replace(one, reason=why, **context) for one, why in zip(row, reasons, strict=True)] for row in rows
+    ]
 
 
 def ready(model: nn.Module | Preparing, images: Any) -> tuple[nn.Module, Inputs, Prepared | None]:
@@ -235,7 +240,10 @@ def _in_batches(
     step = batch_size or len(inputs)
     whole = [as_target(target, len(inputs)) for target in targets]
     with explaining(module) as live:
-        layers, reason = _addresses(live, inputs, layer)
+        layers: tuple[Address, ...] = ()
+        reason = OF_THE_INPUT
+        if any(method.takes_layer for method in methods):
+            layers, reason = _addresses(live, inputs, layer)
         parts = []
         for start in range(0, len(inputs), step):
             batch = inputs.part(start, start + step) if step < len(inputs) else inputs
@@ -272,7 +280,7 @@ def _explain_batch(
 ) -> list[list[Explanation]]:
     clean = capture(module, inputs, layers)
     pinned = [target.pin(clean.outputs) for target in targets]
-    passes = [_Pass(module, inputs, clean, target) for target in pinned]
+    passes = passes_of(module, inputs, clean, pinned)
     if isinstance(smoothing, Averaging):
         maps = _averaged(module, inputs, layers, methods, pinned, smoothing)
     else:
@@ -297,85 +305,13 @@ def _averaged(
         view = inputs.with_images(images)
         seen = capture(module, view, layers)
         count += 1
-        for row, target in zip(sums, targets, strict=True):
-            one = _Pass(module, view, seen, target.in_view(undo, tuple(images.shape[2:])))
+        moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
+        for row, one in zip(sums, passes_of(module, view, seen, moved), strict=True):
             row[:] = [total + undo(one.map(m, None)) for total, m in zip(row, methods, strict=True)]
     return [[total / count for total in row] for row in sums]
 
 
-@dataclass(frozen=True)
-class _Pass:
-    """One target on one captured forward; what methods ask for is made when the first one asks."""
-
-    module: nn.Module
-    inputs: Inputs
-    capture: Capture
-    target: Target
-
-    @cached_property
-    def scores(self) -> Scores:
-        return self.capture.score(self.target)
-
-    @cached_property
-    def gradients(self) -> tuple[Gradients, ...]:
-        return self.capture.gradients(self.scores)
-
-    @cached_property
-    def activations(self) -> tuple[Activations, ...]:
-        return tuple(layer.activations() for layer in self.capture.layers)
-
-    def map(self, method: Method, smoothing: Smoothing | None) -> Map:
-        """Return the method's map, fused where there are several layers."""
-        function = method.function
-        if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
-            function = _first_component_of(function)
-        # From shallow to deep as the model runs them, however they were named: fusing tells them apart.
-        order = sorted(range(len(self.capture.layers)), key=lambda layer: self.capture.layers[layer].depth)
-        maps = [function(**{need: self._provide(need, layer) for need in method.needs}) for layer in order]
-        for found in maps:
-            _check_map(found, method, self.inputs.images)
-        return maps[0] if len(maps) == 1 else fuse(maps)
-
-    def _provide(self, need: str, layer: int) -> Any:
-        providers: dict[str, Callable[[], Any]] = {
-            "images": lambda: self.inputs.images.detach(),
-            "activations": lambda: self.activations[layer],
-            "gradients": lambda: self.gradients[layer],
-            "class_weights": lambda: class_weights(
-                self.module, self.inputs, self.capture, self.target, layer
-            ),
-            "gradients_of": lambda: self._gradients_of(layer),
-        }
-        return providers[need]()
-
-    def _gradients_of(self, layer: int) -> Callable[[Images], Gradients]:
-        address = self.capture.layers[layer].address
-
-        def gradients_of(images: Images) -> Gradients:
-            changed = capture(self.module, self.inputs.with_images(images), [address])
-            return changed.gradients(changed.score(self.target))[0]
-
-        return gradients_of
-
-
-def _first_component_of(function: WeightedSum) -> MethodFunction:
-    def reduced(activations: Activations, gradients: Gradients) -> Map:
-        return first_component(function.weights(activations, gradients) * activations)
-
-    return reduced
-
-
-def _check_map(maps: Any, method: Method, images: Images) -> None:
-    axes = images.ndim - 1
-    if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != len(images):
-        got = list(maps.shape) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
-        raise MethodError(
-            f"method {method.name!r} gave {got} for {len(images)} images; expected maps [batch, *grid], "
-            f"{axes} axes for images {list(images.shape)}"
-        )
-
-
-def _explanation(one: _Pass, method: Method, maps: Map) -> Explanation:
+def _explanation(one: Pass, method: Method, maps: Map) -> Explanation:
     maps = maps.detach()
     maps = maps if maps.dtype == torch.float64 else maps.float()
     classes = one.target.classes(one.capture.outputs)
@@ -389,7 +325,7 @@ def _explanation(one: _Pass, method: Method, maps: Map) -> Explanation:
         targets=one.target,
         classes=none if classes is None else classes,
         outputs=detached(one.capture.outputs),
-        layer=" + ".join(str(layer.address) for layer in one.capture.layers),
+        layer=" + ".join(str(layer.address) for layer in one.capture.layers) if method.takes_layer else INPUT,
         method=method.name,
         size=tuple(one.inputs.images.shape[2:]),
         blank=(maps == 0).flatten(1).all(1),

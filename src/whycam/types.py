@@ -1,7 +1,8 @@
 """Shaped names for what flows between the rooms.
 
 ``bands`` are an image's channels (a layer has others), ``*size`` is an image's spatial size and ``*grid``
-a layer's: one axis for signals, two for images, three for volumes and video. The shapes are checked at run
+a layer's: one axis for signals, two for images, three for volumes and video. ``Rows`` say of which image
+of a batch each of some changed copies is. The shapes are checked at run
 time in the tests only.
 """
 
@@ -20,6 +21,7 @@ Heatmaps: TypeAlias = Float[Tensor, "batch *size"]
 Scores: TypeAlias = Float[Tensor, "batch"]
 Classes: TypeAlias = Int[Tensor, "batch"]
 Flags: TypeAlias = Bool[Tensor, "batch"]
+Rows: TypeAlias = Int[Tensor, "rows"]
 
 
 @dataclass(frozen=True)

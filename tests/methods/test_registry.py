@@ -2,13 +2,16 @@
 
 import dataclasses
 import pathlib
+from typing import get_args
 
 import pytest
 import torch
 from tests.oracles import activation, controls, draws, gradient
 
 from whycam.errors import MethodError
-from whycam.methods import METHODS, Method, find_method
+from whycam.methods import METHODS, NEEDS, Method, find_method
+from whycam.methods.registry import Kind
+from whycam.passes import PROVIDERS
 
 # name -> what its test compares it with; dff and random have no formula and are held to properties
 ORACLES = {
@@ -29,7 +32,10 @@ ORACLES = {
     "centre": controls.centre,
     "edges": controls.edges,
 }
-
+# methods that run a model, and the file that holds them to their oracles on one
+ON_A_MODEL = {
+    "gradient": "test_pixel.py",
+}
 
 DTYPE = torch.float64
 
@@ -49,7 +55,14 @@ def inputs(grid: tuple[int, ...], size: tuple[int, ...]) -> dict[str, object]:
 
 
 def test_every_registered_method_has_an_oracle_or_is_held_to_properties():
-    assert set(METHODS) == set(ORACLES)
+    assert set(METHODS) == {*ORACLES, *ON_A_MODEL}
+
+
+@pytest.mark.parametrize(("name", "file"), ON_A_MODEL.items())
+def test_the_file_that_holds_a_method_to_its_oracle_names_both(name, file):
+    text = pathlib.Path(__file__).with_name(file).read_text(encoding="utf-8")
+    assert f'"{name}"' in text
+    assert "from tests.oracles import" in text
 
 
 def test_oracles_share_no_code_with_the_package():
@@ -87,14 +100,19 @@ def test_the_function_under_a_name_is_the_method_of_that_name(name):
         assert draws.disagreement(got, expected) < 1e-9
 
 
-@pytest.mark.parametrize("name", ORACLES)
+@pytest.mark.parametrize("name", METHODS)
 def test_entries_say_what_they_are_in_one_line_each(name):
     method = METHODS[name]
     assert method.name == name
-    assert method.kind in ("gradient", "activation", "control")
+    assert method.kind in get_args(Kind)
+    assert method.kind != "other"
     for text in (method.cost, method.source, method.summary):
         assert text == text.strip() != ""
         assert "\n" not in text
+
+
+def test_everything_that_may_be_asked_for_is_provided():
+    assert set(NEEDS) == set(PROVIDERS)
 
 
 def test_an_entry_cannot_be_changed():

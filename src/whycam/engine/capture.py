@@ -174,13 +174,15 @@ def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | N
 
 
 def capture(module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address]) -> Capture:
-    """Run the model once and capture what the layers returned.
+    """Run the model once and capture what the layers returned; without layers, the outputs alone.
 
     ``module`` comes from ``explaining``. Raises LayerError where a layer doesn't run, runs several times
     without a call number, or has no grid; EngineError where autograd can't reach the outputs.
     """
     recorder = _Recorder(module, Inputs.of(inputs), layers)
     outputs = recorder.run(grad_before_the_layer=False)
+    if not layers:
+        return Capture(outputs, ())
     if recorder.interrupted or not _reaches(outputs):
         # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
         outputs = recorder.run(grad_before_the_layer=True)

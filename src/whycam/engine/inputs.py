@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from whycam.engine.session import plain
 from whycam.errors import UsageError
-from whycam.types import Images
+from whycam.types import Images, Rows
 
 FIRST_NAMES = ("pixel_values", "images", "image", "pixels")
 """Names under which the images are looked for first, where inputs go by name."""
@@ -67,6 +67,15 @@ class Inputs:
             return value[start:stop] if rows else value
 
         return replace(self, images=self.images[start:stop], beside=self._each(cut))
+
+    def select(self, rows: Rows) -> "Inputs":
+        """Return the arguments of these images of the batch, in this order."""
+
+        def taken(value: Any) -> Any:
+            of_images = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self)
+            return value[rows.to(value.device)] if of_images else value
+
+        return replace(self, images=self.images[rows], beside=self._each(taken))
 
     def run(self, module: nn.Module, images: Images | None = None) -> Any:
         """Run the module on these arguments, with ``images`` in the place of the own ones where given.

@@ -9,21 +9,21 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, controls, gradient
+from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
-Kind = Literal["gradient", "activation", "control", "other"]
+Kind = Literal["gradient", "activation", "perturbation", "pixel", "attention", "layered", "control", "other"]
 MethodFunction = Callable[..., Map]
-
-NEEDS = frozenset({"images", "activations", "gradients", "class_weights", "gradients_of"})
 
 
 @dataclass(frozen=True)
 class Method:
     """A registered method: ``function`` gives maps from what its parameters' names ask for.
 
-    ``cost`` counts whole forwards F and backwards from the score to the layer (s-backward). A control needs
-    no forward itself; the one that is counted gives the prediction and the score.
+    ``cost`` counts whole forwards F and backwards B, backwards from the score to the layer (s-backward) and
+    forwards of what follows the layer (s). A control needs no forward itself; the one that is counted gives
+    the prediction and the score.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Method:
         """The inputs that the function asks for by name; raises MethodError on an unknown one."""
         parameters = inspect.signature(self.function).parameters.values()
         wanted = {p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_KEYWORD,)}
-        unknown = sorted(wanted - NEEDS)
+        unknown = sorted(wanted - NEEDS.keys())
         if unknown:
             raise MethodError(
                 f"method {self.name!r} has the parameter {unknown[0]!r}, which nothing provides; "
@@ -51,6 +51,16 @@ class Method:
             )
         return frozenset(wanted)
 
+    @property
+    def takes_layer(self) -> bool:
+        """Whether the method looks at a layer; without one, its map is at the image's own resolution."""
+        return any(NEEDS[need].of_layer for need in self.needs)
+
+    @property
+    def takes_all_layers_at_once(self) -> bool:
+        """Whether one call gives the map of several layers, which is then not fused."""
+        return any(NEEDS[need].of_all_layers for need in self.needs)
+
     @cached_property
     def parameters(self) -> dict[str, object]:
         """The options in force: parameters with their defaults, such as ``samples`` and ``seed``."""
@@ -60,6 +70,7 @@ class Method:
 
 F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
+F_AND_B = "F + B"
 
 _BUILT_IN = (
     Method("cam", activation.cam, "activation", "2 F", "Zhou 2016", "a GAP head's own class weights"),
@@ -75,6 +86,7 @@ _BUILT_IN = (
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
+    Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),

@@ -7,7 +7,8 @@ import torch
 
 from whycam.engine import choose_layer
 from whycam.errors import AbsentError, EngineError, WhycamError
-from whycam.explainer import explain_methods
+from whycam.explainer import INPUT, OF_THE_INPUT, explain_methods
+from whycam.methods import find_method
 from whycam.models import LoadedModel
 from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
@@ -93,6 +94,8 @@ def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | Non
 
 
 def _layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
+    if not any(find_method(method).takes_layer for method in request.methods):
+        return LayerRecord(paths=(INPUT,), reason=OF_THE_INPUT)
     if request.layers:
         return LayerRecord(paths=request.layers, reason="given with --layer")
     if earlier is not None:

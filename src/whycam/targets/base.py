@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor
 
 from whycam.errors import TargetError
 from whycam.targets.outputs import Outputs, batch_of, described
-from whycam.types import Classes, Scores
+from whycam.types import Classes, Rows, Scores
 
 Undo: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -29,9 +30,14 @@ class Target(ABC):
         """Return the explained class of each image [B], or None where the target names no class."""
         return None
 
+    def select(self, rows: Rows) -> "Target":
+        """Return the target of these images of the batch, in this order; an image may come several times."""
+        return self
+
     def part(self, start: int, stop: int) -> "Target":
         """Return the target of images ``start`` to ``stop`` of the batch."""
-        return self
+        count = self.count()
+        return self if count is None else self.select(torch.arange(start, min(stop, count)))
 
     def join(self, others: Sequence[Any], counts: Sequence[int]) -> "Target | None":
         """Return this batch's target and the following batches', of the same kind, as one.

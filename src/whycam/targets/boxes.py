@@ -19,7 +19,7 @@ from whycam.targets.outputs import (
     is_an_image_each,
     wide,
 )
-from whycam.types import Classes, Scores
+from whycam.types import Classes, Rows, Scores
 
 Side: TypeAlias = Literal["left", "top", "right", "bottom"]
 Boxes = Float[Tensor, "boxes 4"]
@@ -233,10 +233,11 @@ class FoundBox(Target):
         """Return the detections' labels [B]."""
         return self.labels
 
-    def part(self, start: int, stop: int) -> "FoundBox":
-        """Return the detections of images ``start`` to ``stop``."""
-        queries = None if self.queries is None else self.queries[start:stop]
-        return replace(self, boxes=self.boxes[start:stop], labels=self.labels[start:stop], queries=queries)
+    def select(self, rows: Rows) -> "FoundBox":
+        """Return the detections of these images."""
+        at = rows.to(self.boxes.device)
+        queries = None if self.queries is None else self.queries[at]
+        return replace(self, boxes=self.boxes[at], labels=self.labels[at], queries=queries)
 
     def join(self, others: Sequence["FoundBox"], counts: Sequence[int]) -> "FoundBox | None":
         """Return the detections of all batches."""

@@ -11,7 +11,7 @@ from whycam.errors import TargetError
 from whycam.targets.base import CustomTarget, Target, miscount
 from whycam.targets.joining import Composed
 from whycam.targets.outputs import Activation, Logits, Outputs, check_activation, logits_of
-from whycam.types import Classes, Scores
+from whycam.types import Classes, Rows, Scores
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ class ClassPerImage(Target):
             _check_class(bound, logits)
         return self.indices.to(logits.device)
 
-    def part(self, start: int, stop: int) -> "ClassPerImage":
-        """Return the classes of images ``start`` to ``stop``."""
-        return ClassPerImage(self.indices[start:stop], self.bounds)
+    def select(self, rows: Rows) -> "ClassPerImage":
+        """Return the classes of these images."""
+        return ClassPerImage(self.indices[rows.to(self.indices.device)], self.bounds)
 
     def join(self, others: Sequence["ClassPerImage"], counts: Sequence[int]) -> "ClassPerImage":
         """Return the classes of all batches."""

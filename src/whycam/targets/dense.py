@@ -14,7 +14,7 @@ from torch import Tensor
 from whycam.errors import AbsentError, TargetError
 from whycam.targets.base import Target, Undo, miscount
 from whycam.targets.outputs import Outputs, described, entry, main_tensor, wide
-from whycam.types import Classes, Scores
+from whycam.types import Classes, Rows, Scores
 
 Dense = Float[Tensor, "batch classes *grid"]
 Masks = Bool[Tensor, "batch *grid"]
@@ -97,11 +97,11 @@ class SegmentationClass(Target):
         scores = dense_scores_of(outputs)
         return torch.full((len(scores),), self.index, device=scores.device)
 
-    def part(self, start: int, stop: int) -> "SegmentationClass":
-        """Return the same with the masks of images ``start`` to ``stop``."""
+    def select(self, rows: Rows) -> "SegmentationClass":
+        """Return the same with the masks of these images."""
         if self.mask is None or self.count() is None:
             return self
-        return replace(self, mask=self.mask[start:stop])
+        return replace(self, mask=self.mask[rows.to(self.mask.device)])
 
     def count(self) -> int | None:
         """Return the number of masks, or None where one is for all."""
@@ -133,9 +133,9 @@ class PixelsOfClass(Target):
         """Return ``index`` for every image [B]."""
         return torch.full((len(self.mask),), self.index, device=self.mask.device)
 
-    def part(self, start: int, stop: int) -> "PixelsOfClass":
-        """Return the same with the masks of images ``start`` to ``stop``."""
-        return replace(self, mask=self.mask[start:stop])
+    def select(self, rows: Rows) -> "PixelsOfClass":
+        """Return the same with the masks of these images."""
+        return replace(self, mask=self.mask[rows.to(self.mask.device)])
 
     def join(self, others: Sequence["PixelsOfClass"], counts: Sequence[int]) -> "PixelsOfClass | None":
         """Return the masks of all batches."""

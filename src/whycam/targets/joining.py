@@ -10,7 +10,7 @@ import torch
 from whycam.errors import TargetError
 from whycam.targets.base import Target, Undo, miscount
 from whycam.targets.outputs import Outputs, batch_of, described, image_of
-from whycam.types import Classes, Scores
+from whycam.types import Classes, Rows, Scores
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class PerImage(Target):
         none = torch.full((1,), -1, device=device)
         return torch.cat([none if classes is None else classes for classes in found])
 
-    def part(self, start: int, stop: int) -> "PerImage":
-        """Return the targets of images ``start`` to ``stop``."""
-        return PerImage(self.targets[start:stop])
+    def select(self, rows: Rows) -> "PerImage":
+        """Return the targets of these images."""
+        return PerImage(tuple(self.targets[row] for row in rows.tolist()))
 
     def count(self) -> int:
         """Return the number of targets."""
@@ -81,9 +81,9 @@ class Composed(Target):
         """Pin each of its targets."""
         return self.made_of([target.pin(outputs) for target in self.operands()])
 
-    def part(self, start: int, stop: int) -> "Composed":
-        """Return the same of each target's part."""
-        return self.made_of([target.part(start, stop) for target in self.operands()])
+    def select(self, rows: Rows) -> "Composed":
+        """Return the same of each target for these images."""
+        return self.made_of([target.select(rows) for target in self.operands()])
 
     def join(self, others: Sequence[Any], counts: Sequence[int]) -> "Composed | None":
         """Join each of its targets with the others' at its place."""

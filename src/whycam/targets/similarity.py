@@ -11,7 +11,7 @@ from torch import Tensor
 from whycam.errors import TargetError
 from whycam.targets.base import Target, miscount
 from whycam.targets.outputs import Outputs, described, main_tensor, wide
-from whycam.types import Scores
+from whycam.types import Rows, Scores
 
 EMBEDDINGS = ("image_embeds", "image_features", "pooler_output")
 
@@ -69,9 +69,11 @@ class Similarity(Target):
             raise TargetError(miscount(len(given), len(found)))
         return F.cosine_similarity(found, given, dim=-1)
 
-    def part(self, start: int, stop: int) -> "Similarity":
-        """Return the embeddings of images ``start`` to ``stop``."""
-        return self if self.count() is None else replace(self, embedding=self.embedding[start:stop])
+    def select(self, rows: Rows) -> "Similarity":
+        """Return the embeddings of these images."""
+        if self.count() is None:
+            return self
+        return replace(self, embedding=self.embedding[rows.to(self.embedding.device)])
 
     def join(self, others: Sequence["Similarity"], counts: Sequence[int]) -> "Similarity | None":
         """Return the embeddings of all batches."""

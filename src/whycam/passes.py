@@ -1,0 +1,194 @@
+"""One target on one captured forward: what methods ask for by name is made here, when the first one asks."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, TypeAlias
+
+from torch import Tensor, nn
+
+from whycam.engine import Capture, Inputs, capture
+from whycam.engine.head import class_weights
+from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
+from whycam.errors import MethodError
+from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
+from whycam.methods.activation import first_component
+from whycam.methods.gradient import WeightedSum
+from whycam.methods.needs import Into, Make
+from whycam.methods.registry import MethodFunction
+from whycam.targets import Target
+from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A captured forward with all targets that are explained on it, and what they share.
+
+    ``shared`` keeps each target's scores [T, N] of variants that don't depend on the target, by their name.
+    """
+
+    module: nn.Module
+    inputs: Inputs
+    capture: Capture
+    targets: tuple[Target, ...]
+    shared: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+
+def passes_of(module: nn.Module, inputs: Inputs, capture: Capture, targets: Sequence[Target]) -> list["Pass"]:
+    """Return a pass a target; they share what does not depend on the target."""
+    batch = Batch(module, inputs, capture, tuple(targets))
+    return [Pass(batch, place) for place in range(len(targets))]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One of a batch's targets, by its place."""
+
+    batch: Batch
+    place: int
+
+    @property
+    def capture(self) -> Capture:
+        """The captured forward."""
+        return self.batch.capture
+
+    @property
+    def inputs(self) -> Inputs:
+        """What went into the model."""
+        return self.batch.inputs
+
+    @property
+    def target(self) -> Target:
+        """What is explained, pinned to this batch."""
+        return self.batch.targets[self.place]
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The target's scores [B], with autograd where a layer was captured."""
+        return self.capture.score(self.target)
+
+    @cached_property
+    def gradients(self) -> tuple[Gradients, ...]:
+        """The scores' gradients at each captured layer, in the order they were named."""
+        return self.capture.gradients(self.scores)
+
+    @cached_property
+    def activations(self) -> tuple[Activations, ...]:
+        """The activations of each captured layer, in the order they were named."""
+        return tuple(layer.activations() for layer in self.capture.layers)
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """The captured layers from shallow to deep, as the model runs them, however they were named."""
+        depths = [layer.depth for layer in self.capture.layers]
+        return tuple(sorted(range(len(depths)), key=depths.__getitem__))
+
+    def map(self, method: Method, smoothing: Smoothing | None) -> Map:
+        """Return the method's map, fused where there are several layers."""
+        function = method.function
+        if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
+            function = _first_component_of(function)
+        once = method.takes_all_layers_at_once or not method.takes_layer
+        maps = [
+            function(**{need: PROVIDERS[need](self, layer) for need in method.needs})
+            for layer in (self.order[-1:] or (0,) if once else self.order)
+        ]
+        for found in maps:
+            _check_map(found, method, self.inputs.images)
+        return maps[0] if len(maps) == 1 else fuse(maps)
+
+
+Provider: TypeAlias = Callable[[Pass, int], Any]
+"""Gives what a method asks for under a name, for one of the captured layers."""
+
+
+def _class_weights(one: Pass, layer: int) -> Tensor:
+    return class_weights(one.batch.module, one.inputs, one.capture, one.target, layer)
+
+
+def _gradients_of(one: Pass, layer: int) -> Callable[[Images], Gradients]:
+    address = one.capture.layers[layer].address
+
+    def gradients_of(images: Images) -> Gradients:
+        changed = capture(one.batch.module, one.inputs.with_images(images), [address])
+        return changed.gradients(changed.score(one.target))[0]
+
+    return gradients_of
+
+
+def _stages(one: Pass, layer: int) -> tuple[Stage, ...]:
+    return tuple(Stage(one.activations[each], one.gradients[each]) for each in one.order)
+
+
+def _scores_of(one: Pass, layer: int) -> ScoresOf:
+    batch = one.batch
+
+    def score(targets: Sequence[Target], rows: Rows, make: Make) -> Tensor:
+        return scores_of_images(batch.module, batch.inputs, targets, rows, make)
+
+    return _shared_between_targets(one, layer, score)
+
+
+def _suffix_scores_of(one: Pass, layer: int) -> ScoresOf:
+    batch = one.batch
+
+    def score(targets: Sequence[Target], rows: Rows, make: Make) -> Tensor:
+        captured = batch.capture.layers[layer]
+        return scores_of_activations(batch.module, batch.inputs, captured, targets, rows, make)
+
+    return _shared_between_targets(one, layer, score)
+
+
+def _shared_between_targets(
+    one: Pass, layer: int, score: Callable[[Sequence[Target], Rows, Make], Tensor]
+) -> ScoresOf:
+    """Score for this target alone, or under a name once for all targets of the batch."""
+
+    def scores_of(rows: Rows, make: Make, *, known_as: str | None = None) -> Scores:
+        if known_as is None:
+            return score([one.target], rows, make)[0]
+        key = (known_as, layer)
+        if key not in one.batch.shared:
+            one.batch.shared[key] = score(one.batch.targets, rows, make)
+        return one.batch.shared[key][one.place]
+
+    return scores_of
+
+
+def _slopes_of(one: Pass, layer: int) -> SlopesOf:
+    def slopes_of(rows: Rows, points: Make, *, into: Into | None = None) -> Iterator[Slope]:
+        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into)
+        return (Slope(*slope) for slope in found)
+
+    return slopes_of
+
+
+PROVIDERS: Mapping[str, Provider] = {
+    "images": lambda one, layer: one.inputs.images.detach(),
+    "scores": lambda one, layer: one.scores.detach(),
+    "activations": lambda one, layer: one.activations[layer],
+    "gradients": lambda one, layer: one.gradients[layer],
+    "class_weights": _class_weights,
+    "gradients_of": _gradients_of,
+    "stages": _stages,
+    "scores_of": _scores_of,
+    "suffix_scores_of": _suffix_scores_of,
+    "slopes_of": _slopes_of,
+}
+
+
+def _first_component_of(function: WeightedSum) -> MethodFunction:
+    def reduced(activations: Activations, gradients: Gradients) -> Map:
+        return first_component(function.weights(activations, gradients) * activations)
+
+    return reduced
+
+
+def _check_map(maps: Any, method: Method, images: Images) -> None:
+    axes = images.ndim - 1
+    if not isinstance(maps, Tensor) or maps.ndim != axes or len(maps) != len(images):
+        got = list(maps.shape) if isinstance(maps, Tensor) else f"a {type(maps).__name__}"
+        raise MethodError(
+            f"method {method.name!r} gave {got} for {len(images)} images; expected maps [batch, *grid], "
+            f"{axes} axes for images {list(images.shape)}"
+        )
