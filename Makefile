@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench sweep demo-assets clean
+.PHONY: demo test check format bench sweep verify demo-assets clean
 
 demo: $(VENV)/.core
 	rm -rf demo-run
@@ -28,6 +28,9 @@ bench: $(VENV)/.bench
 sweep: $(VENV)/.dev
 	$(RUN) -m benchmarks.timm_sweep --out docs/timm-layers.md
 	$(RUN) -m benchmarks.library_sweep --out docs/library-layers.md
+
+verify: $(VENV)/.dev
+	$(RUN) -m benchmarks.verify --out docs/verification.md
 
 demo-assets: $(VENV)/.dev
 	$(RUN) scripts/make_demo.py

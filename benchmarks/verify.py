@@ -1,0 +1,76 @@
+"""Measure every method on the cases with known answers and write the table: ``make verify``."""
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from benchmarks.known_answers import CASES, CLAIMS, Figure
+
+from whycam.methods import METHODS
+
+MARK = "<!-- figures -->"
+
+
+def figures() -> dict[tuple[str, str], Figure | None]:
+    """Measure each case with each method, telling of the slow ones."""
+    found: dict[tuple[str, str], Figure | None] = {}
+    for case in CASES:
+        for method in METHODS:
+            start = time.perf_counter()
+            found[case.name, method] = case.measure(method)
+            taken = time.perf_counter() - start
+            if taken > 10:
+                print(f"{case.name}, {method}: {taken:.0f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def cell(figure: Figure | None) -> str:
+    """Return a figure as the table shows it; an interval where it is a mean."""
+    if figure is None:
+        return "-"
+    if figure.low is None or figure.high is None:
+        return "0" if abs(figure.value) < 1e-12 else f"{figure.value:.3g}"
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})"
+
+
+def lines(found: dict[tuple[str, str], Figure | None]) -> Iterator[str]:
+    """Give the table of all figures and that of what was claimed beforehand."""
+    yield "| method | " + " | ".join(case.name for case in CASES) + " |"
+    yield "| --- |" + " --- |" * len(CASES)
+    for method in METHODS:
+        yield f"| `{method}` | " + " | ".join(cell(found[case.name, method]) for case in CASES) + " |"
+    yield ""
+    yield "| case | method | expected | measured | holds |"
+    yield "| --- | --- | --- | --- | --- |"
+    for claim in CLAIMS:
+        figure = found[claim.case, claim.method]
+        measured = "-" if figure is None else f"{figure.value:.3g}"
+        expected = f"{claim.value:g} within {claim.within:g}"
+        holds = "yes" if claim.holds(figure) else "**no**"
+        yield f"| {claim.case} | `{claim.method}` | {expected} | {measured} | {holds} |"
+
+
+def main() -> None:
+    """Measure, put the tables into the page where asked, and fail where a claim does not hold."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, help=f"a Markdown file with {MARK} around the tables")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    found = figures()
+    made = list(lines(found))
+    print("\n".join(made))
+    if arguments.out:
+        before, _, rest = arguments.out.read_text(encoding="utf-8").partition(MARK)
+        after = rest.partition(MARK)[2]
+        table = "\n".join(made)
+        arguments.out.write_text(f"{before}{MARK}\n{table}\n{MARK}{after}", encoding="utf-8")
+    broken = [claim for claim in CLAIMS if not claim.holds(found[claim.case, claim.method])]
+    if broken:
+        sys.exit(f"{len(broken)} of {len(CLAIMS)} claims do not hold; see the second table")
+
+
+if __name__ == "__main__":
+    main()
