@@ -2,33 +2,24 @@
 
 All candidates of a setting run in turn in one process, in a new order each round, and every time is divided
 by that of the bare forward of the same round: what disturbs the machine disturbs both. Peak memory is taken
-in a process of its own for each candidate. Weights are random; speed doesn't depend on them.
+in a process of its own for each candidate. Weights are random; speed doesn't depend on them. With
+``--device cuda`` and ``--dtype bfloat16`` it does the same on an accelerator.
 """
 
 import argparse
-import json
-import os
-import platform
-import random
 import statistics
-import subprocess
-import sys
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
-import timm
 import torch
+from benchmarks import measuring
+from benchmarks.measuring import Place, Run
 from torch import Tensor, nn
 
 import whycam
-
-Run = Callable[[Tensor], Any]
 
 
 @dataclass(frozen=True)
@@ -52,12 +43,7 @@ TARGET = 7
 
 def bare(model: nn.Module, setting: Setting) -> Run:
     """Return a forward without autograd, as a prediction is made."""
-
-    def run(images: Tensor) -> Any:
-        with torch.no_grad():
-            return model(images)
-
-    return run
+    return measuring.bare(model)
 
 
 def channels_last(model: nn.Module, setting: Setting) -> Run:
@@ -151,69 +137,22 @@ def candidates(setting: Setting) -> list[str]:
     return [name for name in CANDIDATES if not (setting.tokens and name in WITHOUT_TOKENS)]
 
 
-def build(setting: Setting) -> nn.Module:
-    """Return the model with random weights, in eval mode."""
-    torch.manual_seed(0)
-    model: nn.Module = timm.create_model(setting.name).eval()
-    return model
+def ratios(place: Place, setting: Setting, batch: int, rounds: int) -> dict[str, list[float]]:
+    """Return each candidate's times over the bare forward's; those of the forward itself in seconds."""
+    model, images = place.model(setting.name), place.images(batch)
+    names = [name for name in candidates(setting) if name != "forward"]
+    runs = {name: CANDIDATES[name](model, setting) for name in names}
+    found, forwards = measuring.ratios(place, model, images, runs, rounds)
+    return {"forward": forwards, **found}
 
 
-def ratios(setting: Setting, batch: int, rounds: int) -> dict[str, list[float]]:
-    """Return each candidate's times divided by the bare forward's of the same round."""
-    model = build(setting)
-    images = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    runs = {name: CANDIDATES[name](model, setting) for name in candidates(setting)}
-    for run in runs.values():
-        for _ in range(2):
-            run(images.clone())
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    shuffle = random.Random(0)
-    for _ in range(rounds):
-        order = [name for name in runs if name != "forward"]
-        shuffle.shuffle(order)
-        for name in order:  # each is paired with a forward of its own, now before it and now after it
-            pair = ["forward", name]
-            shuffle.shuffle(pair)
-            taken = {each: _seconds(runs[each], images.clone()) for each in pair}
-            found[name].append(taken[name] / taken["forward"])
-            found["forward"].append(taken["forward"])
-    return found
-
-
-def _seconds(run: Run, images: Tensor) -> float:
-    start = time.perf_counter()
-    run(images)
-    return time.perf_counter() - start
-
-
-def peak_memory(setting: Setting, batch: int, name: str) -> float:
-    """Return by how many MB the process grew at most above the loaded model, measured in a new process."""
-    command = [sys.executable, "-m", "benchmarks.peers", "--memory", setting.name, str(batch), name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
-
-
-def _memory_here(model_name: str, batch: int, name: str) -> float:
-    setting = next(setting for setting in SETTINGS if setting.name == model_name)
-    model = build(setting)
-    run = CANDIDATES[name](model, setting)
-    images = torch.randn(batch, 3, 224, 224)
-    before = psutil.Process().memory_info().rss
-    for _ in range(3):
-        run(images.clone())
-    # Not getrusage: its peak begins with that of the process that started this one.
-    status = Path("/proc/self/status").read_text()
-    peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
-    return float(peak - before) / 2**20
-
-
-def lines(rounds: int) -> Iterator[str]:
+def lines(place: Place, rounds: int) -> Iterator[str]:
     """Measure every setting; give the page's lines, first the times of all, then the memory at batch 8."""
     yield "| model | batch | what | time / forward, median | quartiles |"
     yield "| --- | --- | --- | --- | --- |"
     for setting in SETTINGS:
         for batch in BATCHES:
-            for name, values in ratios(setting, batch, rounds).items():
+            for name, values in ratios(place, setting, batch, rounds).items():
                 low, middle, high = statistics.quantiles(values, n=4)
                 time_taken = f"1 ({middle * 1000:.0f} ms)" if name == "forward" else f"{middle:.3f}"
                 spread = "" if name == "forward" else f"{low:.3f} to {high:.3f}"
@@ -223,24 +162,8 @@ def lines(rounds: int) -> Iterator[str]:
     yield "| --- | --- | --- | --- |"
     for setting in SETTINGS:
         for name in candidates(setting):
-            memory = peak_memory(setting, BATCHES[-1], name)
+            memory = measuring.peak_in_process("benchmarks.peers", [setting.name, name, *place.options()])
             yield f"| {setting.title} | {BATCHES[-1]} | {name} | {memory:.0f} |"
-
-
-def machine() -> str:
-    """Name the machine and the versions."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line.split(":", 1)[1] for line in info.read_text().splitlines() if "model name" in line]
-        cpu = names[0].strip() if names else cpu
-    packages = ("torch", "timm", "grad-cam", "torchcam", "captum")
-    versions = ", ".join(f"{name} {version(name).split('+')[0]}" for name in packages)
-    memory = psutil.virtual_memory().total / 2**30
-    return (
-        f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB; {torch.get_num_threads()} threads; "
-        f"{platform.system()}, Python {platform.python_version()}; {versions}."
-    )
 
 
 def main() -> None:
@@ -248,24 +171,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--out", type=Path, help="a Markdown file with <!-- peers --> around the table")
-    parser.add_argument("--memory", nargs=3, metavar=("MODEL", "BATCH", "CANDIDATE"), help=argparse.SUPPRESS)
+    parser.add_argument("--memory", nargs=2, metavar=("MODEL", "CANDIDATE"), help=argparse.SUPPRESS)
+    measuring.add_place(parser)
     arguments = parser.parse_args()
+    place = measuring.place_of(arguments)
     warnings.simplefilter("ignore")
     if arguments.memory:
-        model, batch, name = arguments.memory
-        print(json.dumps(_memory_here(model, int(batch), name)))
+        model_name, name = arguments.memory
+        setting = next(setting for setting in SETTINGS if setting.name == model_name)
+        run = CANDIDATES[name](place.model(model_name), setting)
+        measuring.print_peak(place, run, place.images(BATCHES[-1]))
         return
-    made = [machine(), ""]
+    made = [place.describe(), ""]
     print(made[0])
-    for line in lines(arguments.rounds):
+    for line in lines(place, arguments.rounds):
         print(line, flush=True)
         made.append(line)
     if arguments.out:
-        page = arguments.out.read_text(encoding="utf-8")
-        before, _, rest = page.partition("<!-- peers -->")
-        _, _, after = rest.partition("<!-- peers -->")
-        table = "\n".join(made)
-        arguments.out.write_text(f"{before}<!-- peers -->\n{table}\n<!-- peers -->{after}", encoding="utf-8")
+        measuring.put_into(arguments.out, "peers", made)
 
 
 if __name__ == "__main__":
