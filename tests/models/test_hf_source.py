@@ -319,11 +319,26 @@ def test_a_missing_head_is_not_left_random(tmp_path: Path, refused: Any) -> None
         load(f"hf:{tmp_path}", **GIVEN)
 
 
-def test_weights_in_several_files_are_refused(tmp_path: Path, refused: Any) -> None:
-    saved("vit", tmp_path)
+def test_weights_in_several_files_are_read_from_all_of_them(tmp_path: Path) -> None:
+    network = saved("vit", tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with refused(ModelError, "several files", "max_shard_size"):
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    count = len(list(tmp_path.glob("model-*-of-*.safetensors")))
+    assert count > 1
+    model = load(f"hf:{tmp_path}", **GIVEN)
+    assert (model.provenance.kind, model.provenance.name) == ("file", "model.safetensors.index.json")
+    assert f"weights in {count} files" in model.provenance.notes
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(SMALL).logits, network(SMALL).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_which_a_file_is_missing_are_refused(tmp_path: Path, refused: Any) -> None:
+    network = saved("vit", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    last = sorted(tmp_path.glob("model-*-of-*.safetensors"))[-1]
+    last.unlink()
+    with refused(WeightsError, last.name, "not in its folder"):
         load(f"hf:{tmp_path}", **GIVEN)
 
 
