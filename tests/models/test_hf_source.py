@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,13 @@ def test_a_broken_or_foreign_configuration_is_one_line(
     assert knocks == []
 
 
+def test_a_configuration_that_cannot_be_built_says_the_mend(tmp_path: Path, refused: Any) -> None:
+    saved("vit", tmp_path)
+    change_json(tmp_path / "config.json", patch_size="wide")
+    with refused(ModelError, "cannot be built with these options", "save_pretrained"):
+        load(f"hf:{tmp_path}", **GIVEN)
+
+
 def test_a_huge_configuration_is_refused_unread(tmp_path: Path, refused: Any) -> None:
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(2**31)
@@ -246,6 +254,26 @@ def test_download_gets_the_files_and_says_whose_weights_they_are(
     assert model.provenance.kind == "file"
 
 
+def test_download_takes_weights_in_several_files_and_no_pickles_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = saved("vit", tmp_path, transformers.ViTImageProcessor(size={"height": 32, "width": 32}))
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    shard = next(tmp_path.glob("model-*-of-*.safetensors")).name
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append(options["allow_patterns"])
+        return _snapshot_of(tmp_path, options)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load("hf:someone/net", download=True).provenance.name == "model.safetensors.index.json"
+    assert len(asked) == 2
+    assert any(fnmatch(shard, pattern) for pattern in asked[1])
+    assert not any(pattern.endswith(".bin") for pattern in asked[1])
+
+
 def _snapshot_of(folder: Path, options: dict[str, Any]) -> str:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -269,6 +297,8 @@ def test_without_weights_they_are_random_from_the_fixed_seed_and_said_to_be(tmp_
     second = load(f"hf:{tmp_path}", **GIVEN)
     assert first.provenance.kind == "random"
     assert first.provenance.notes == ("seed 0", "not used: 'other.safetensors' (--weights takes one)")
+    said = first.provenance.describe()
+    assert "pass --weights FILE;" in said and "--download" not in said  # a local folder has none
     pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 

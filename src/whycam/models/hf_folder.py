@@ -44,7 +44,9 @@ def find_folder(name: str) -> Path | None:
             f"there is no folder '{one_line(name)}', and that is no id of the hub; expected a folder with "
             "config.json, or an id such as google/vit-base-patch16-224"
         )
-    return _snapshot(name, local_files_only=True, allow_patterns=[*_TEXT_FILES, *_SAFE_FILES, *_PICKLED_FILES])
+    return _snapshot(
+        name, local_files_only=True, allow_patterns=[*_TEXT_FILES, *_SAFE_FILES, *_PICKLED_FILES]
+    )
 
 
 def downloaded_folder(name: str) -> Path:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from whycam.errors import ModelError, UsageError
 from whycam.models.embedding import ImageEmbedding, embedding_in
 from whycam.models.fitting import fit_keys, keys_fit
+from whycam.models.hf_backbone import names_a_backbone, with_described_backbone
 from whycam.models.hf_folder import (
     check_transformers,
     downloaded_folder,
@@ -45,6 +46,7 @@ _HEADS = {
     "ForObjectDetection": "AutoModelForObjectDetection",
 }
 _HEADLESS = "AutoModel"
+_MEND = "check the folder's config.json, or save the network again with save_pretrained"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -61,8 +63,9 @@ def hf_source(name: str, options: ModelOptions) -> ModelSource:
     if folder is None:
         return _absent(name, options)
     source = _folder_source(folder, f"hf:{name}", options)
-    is_local = Path(name).expanduser().is_dir()
-    return source if is_local else replace(source, fetch=lambda: _fetched(name, options))
+    if Path(name).expanduser().is_dir():
+        return replace(source, unweighted=replace(source.unweighted, downloadable=False))
+    return replace(source, fetch=lambda: _fetched(name, options))
 
 
 def _fetched(name: str, options: ModelOptions) -> ModelSource:
@@ -135,7 +138,7 @@ def _transformers_work(reference: str) -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with hub_offline(), building(one_line(reference)):
+        with hub_offline(), building(one_line(reference), _MEND):
             yield
     finally:
         logging.set_verbosity(verbosity)
@@ -153,20 +156,18 @@ def _config(folder: Path) -> tuple[Any, str]:
             "that save_pretrained wrote"
         )
     told = read_json(folder / "config.json")
-    named, backbone = told.get("architectures"), told.get("backbone")
-    if isinstance(backbone, str) and not told.get("backbone_config"):
-        raise ModelError(
-            f"config.json names its backbone, '{one_line(backbone, 80)}', and does not describe it, so "
-            "transformers would ask the hub for it; save the model again with a newer transformers, which "
-            "writes backbone_config"
-        )
+    named = told.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelError(
             f"architectures in config.json is {one_line(named, 80)}; expected the name of one network, as "
             "save_pretrained writes it"
         )
+    builder = _builder(named[0])
+    if names_a_backbone(told):
+        config_class: Any = transformers.CONFIG_MAPPING[told.get("model_type")]
+        return config_class.from_dict(with_described_backbone(told, config_class)), builder
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return config, _builder(named[0])
+    return config, builder
 
 
 def _builder(architecture: str) -> str:

@@ -24,6 +24,7 @@ class Provenance:
     ``name`` is the weights file's name, the published weights' name or the factory; ``sha256`` is the
     weights file's, where there is one; ``notes`` say what was chosen while loading, one line each.
     ``loaded`` is (keys loaded, the network's keys) where a file filled the network in part only.
+    ``downloadable`` is false of random weights where ``--download`` has nothing to get.
     """
 
     kind: Literal["random", "file", "pretrained", "demo", "factory"]
@@ -31,12 +32,13 @@ class Provenance:
     sha256: str | None = None
     notes: tuple[str, ...] = ()
     loaded: tuple[int, int] | None = None
+    downloadable: bool = True
 
     def describe(self) -> str:
         """Say in one line what the weights are, and so what a map of the network can be worth."""
         said = {
             "random": "random weights: the maps say nothing about any trained model; "
-            "pass --weights FILE or --download",
+            f"pass --weights FILE{' or --download' if self.downloadable else ''}",
             "file": f"weights of {self.name} (SHA-256 {(self.sha256 or '')[:12]})",
             "pretrained": f"published weights {self.name}",
             "demo": "the trained weights of the demo network inside the package",

@@ -169,7 +169,9 @@ def fixed_seed() -> Iterator[None]:
 
 
 @contextmanager
-def building(reference: str) -> Iterator[None]:
+def building(
+    reference: str, mend: str = "check --num-classes, --size and --channels, or leave them out"
+) -> Iterator[None]:
     """Turn what a model library raises while it builds a network into a one-line ModelError."""
     try:
         yield
@@ -179,7 +181,7 @@ def building(reference: str) -> Iterator[None]:
     except Exception as error:
         kind = type(error).__name__
         raise ModelError(
-            f"{reference} cannot be built with these options: {kind}: {one_line(error)}"
+            f"{reference} cannot be built with these options: {kind}: {one_line(error)}; {mend}"
         ) from error
 
 
