@@ -298,7 +298,8 @@ def test_without_weights_they_are_random_from_the_fixed_seed_and_said_to_be(tmp_
     assert first.provenance.kind == "random"
     assert first.provenance.notes == ("seed 0", "not used: 'other.safetensors' (--weights takes one)")
     said = first.provenance.describe()
-    assert "pass --weights FILE;" in said and "--download" not in said  # a local folder has none
+    assert "pass --weights FILE;" in said
+    assert "--download" not in said  # a local folder has none
     pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 

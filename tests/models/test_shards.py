@@ -1,4 +1,4 @@
-"""Weights in several files: all are read, each from beside its index, and none that the index does not mean."""
+"""Weights in several files: all are read, each from beside its index, and no others."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Backbones that a configuration only names: described here, since transformers would ask the hub for them."""
+"""Backbones that a configuration only names: described here, else transformers would ask the hub for them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -37,8 +37,13 @@ def with_described_backbone(told: Mapping[str, Any], config_class: Any) -> dict[
             "save_pretrained writes them"
         )
     rest = {key: value for key, value in told.items() if key not in _OLD_FIELDS}
-    given = {_RENAMED.get(key, key): value for key, value in kwargs.items()}
-    described = {"model_type": _TIMM, **_defaults(rest, name, config_class), "backbone": name, **given}
+    given = {_RENAMED.get(str(key), str(key)): value for key, value in kwargs.items()}
+    described: dict[str, Any] = {
+        "model_type": _TIMM,
+        **_defaults(rest, name, config_class),
+        "backbone": name,
+        **given,
+    }
     return {**rest, "backbone_config": described}
 
 

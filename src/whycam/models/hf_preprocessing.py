@@ -55,7 +55,6 @@ _OF_THEIR_OWN = {
     "PPDocLayoutV3",
     "PPDocLayoutV4",
     "Perceiver",
-    "VideoMAE",
 }
 
 
