@@ -75,8 +75,8 @@ def read_layout(
     """Read the layout of an output [B, ...] for an input of the spatial ``size``, or None.
 
     ``prefix`` (tokens before the grid's), ``grid``, ``channels`` and ``time_last`` are what the model says of
-    itself; they settle what the shape leaves open. A grid fits where one stride, up to rounding, takes the input
-    to it on every axis.
+    itself; they settle what the shape leaves open. A grid fits where one stride, up to rounding, takes the
+    input to it on every axis.
     """
     readings = list(_readings(tuple(shape[1:]), tuple(size), prefix, tuple(grid) if grid else None))
     if not readings:
