@@ -118,7 +118,7 @@ def test_a_folder_without_a_processor_needs_the_three_values(tmp_path: Path, ref
 def test_a_processor_that_cannot_be_followed_is_named_unless_the_values_are_given(
     tmp_path: Path, refused: Any
 ) -> None:
-    saved("detr", tmp_path, transformers.DetrImageProcessor())
+    saved("detr", tmp_path, transformers.DetrImageProcessor(pad_size={"height": 900, "width": 900}))
     with refused(ModelError, "preprocessing cannot be followed", "--size --mean --std"):
         load(f"hf:{tmp_path}")
     assert load(f"hf:{tmp_path}", **GIVEN).preprocessing.size == (32, 32)
