@@ -109,6 +109,48 @@ def test_the_processor_in_the_folder_is_the_preprocessing(tmp_path: Path) -> Non
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
 
 
+def test_a_detectors_own_processor_shows_each_picture_in_its_shape(tmp_path: Path) -> None:
+    processor = transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100})
+    network = saved("detr", tmp_path, processor)
+    model = load(f"hf:{tmp_path}")
+    for height, width in ((200, 301), (300, 110), (77, 80)):
+        picture = Image.fromarray(skimage.data.astronaut()[:height, :width])
+        shown = processor(images=[picture], return_tensors="pt")
+        prepared = model.prepare([picture])
+        assert prepared.images.shape == shown["pixel_values"].shape
+        assert prepared.geometries[0].box == pytest.approx((0, 0, height, width))
+        with torch.no_grad():
+            ours, theirs = model.module(prepared.images), network(**shown)
+        torch.testing.assert_close(ours.logits, theirs.logits, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"size": (48, 72)}, ("bounded", (48, 72), (48, 72))),
+        ({"size": 48, "resize": "squash"}, ("squash", (48, 48), (48, 48))),
+        ({"resize": "longest"}, ("longest", (64, 100), (64, 100))),
+    ],
+)
+def test_a_detectors_preprocessing_can_be_changed(
+    given: dict[str, Any], expected: tuple[Any, ...], tmp_path: Path
+) -> None:
+    saved("detr", tmp_path, transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100}))
+    found = load(f"hf:{tmp_path}", **given).preprocessing
+    assert (found.resize, found.size, found.resize_to) == expected
+
+
+def test_bounding_instead_of_a_crop_crops_nothing_and_keeps_the_channels_order(tmp_path: Path) -> None:
+    processor = transformers.MobileViTImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}
+    )
+    saved("vit", tmp_path, processor)
+    found = load(f"hf:{tmp_path}", resize="bounded").preprocessing
+    assert (found.resize, found.size, found.resize_to) == ("bounded", (32, 32), (32, 32))
+    assert found.channel_order == "bgr"
+
+
 def test_a_folder_without_a_processor_needs_the_three_values(tmp_path: Path, refused: Any) -> None:
     saved("vit", tmp_path)
     with refused(ModelError, "no preprocessing comes with", "--size --mean --std"):

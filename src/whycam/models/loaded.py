@@ -129,8 +129,8 @@ def _check_one_size(views: Sequence[Tensor], names: Sequence[str]) -> None:
         first, second = (" x ".join(map(str, view.shape[1:])) for view in (views[0], views[other]))
         raise UsageError(
             f"'{one_line(names[0], 80)}' becomes {first} pixels and '{one_line(names[other], 80)}' {second}, "
-            "as this network's preprocessing keeps their shapes; explain them one at a time, write a run with "
-            "whycam explain, or load with resize='squash'"
+            "as this network's preprocessing keeps their shapes; explain them one at a time, write a run "
+            "with whycam explain, or load with resize='squash'"
         )
 
 
