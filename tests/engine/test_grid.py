@@ -235,3 +235,18 @@ def test_no_layout_is_an_error_of_one_line_with_the_mend():
     with pytest.raises(LayerError, match=r"'fc' gave \[2, 1000\].*\[224, 224\].*before pooling") as caught:
         require_layout(None, "fc", [2, 1000], [224, 224])
     assert "\n" not in str(caught.value)
+
+
+def test_tokens_whose_time_changes_fastest_are_brought_to_time_rows_columns_and_back() -> None:
+    values = torch.rand(2, 3, 2, 4, 5)  # [B, C, T, H, W]
+    cells = values.permute(0, 3, 4, 2, 1).reshape(2, 40, 3)
+    tokens = torch.cat([torch.rand(2, 1, 3), cells], 1)
+    layout = read_layout(tokens.shape, (4, 32, 40), prefix=1, time_last=True)
+    assert layout is not None
+    assert layout.grid == (2, 4, 5)
+    assert torch.equal(layout.to_grid(tokens), values)
+    assert torch.equal(layout.from_grid(layout.to_grid(tokens), tokens), tokens)
+    # a layer that keeps its axes apart says itself which is which
+    apart = read_layout((2, 3, 2, 4, 5), (4, 32, 40), time_last=True)
+    assert apart is not None
+    assert not apart.time_last

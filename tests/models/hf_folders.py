@@ -88,6 +88,36 @@ def _siglip() -> Any:
     return transformers.SiglipModel(config)
 
 
+def _videomae() -> Any:
+    clip = {"num_frames": 6, "tubelet_size": 2, "use_mean_pooling": True}
+    return transformers.VideoMAEForVideoClassification(
+        transformers.VideoMAEConfig(**TINY, **PATCHES, **FIVE, **clip)
+    )
+
+
+def _timesformer() -> Any:
+    config = transformers.TimesformerConfig(**TINY, **PATCHES, **FIVE, num_frames=3)
+    return transformers.TimesformerForVideoClassification(config)
+
+
+def _vivit() -> Any:
+    clip = {"num_frames": 6, "tubelet_size": [2, 8, 8]}
+    config = transformers.VivitConfig(**{**TINY, "image_size": 32}, **FIVE, **clip)
+    return transformers.VivitForVideoClassification(config)
+
+
+def _vjepa2() -> Any:
+    part = {"hidden_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
+    predictor = {f"pred_{name}": value for name, value in part.items()}
+    clip = {"patch_size": 8, "crop_size": 32, "frames_per_clip": 6, "tubelet_size": 2, "num_pooler_layers": 1}
+    config = transformers.VJEPA2Config(**part, **predictor, **clip, mlp_ratio=2, **FIVE)
+    return transformers.VJEPA2ForVideoClassification(config)
+
+
+def _videomae_without_head() -> Any:
+    return transformers.VideoMAEModel(_videomae().config)
+
+
 NETWORKS: dict[str, Callable[[], Any]] = {
     "vit": _vit,
     "convnext": _convnext,
@@ -98,6 +128,11 @@ NETWORKS: dict[str, Callable[[], Any]] = {
     "resnet_without_head": _resnet_without_head,
     "clip": _clip,
     "siglip": _siglip,
+    "videomae": _videomae,
+    "timesformer": _timesformer,
+    "vivit": _vivit,
+    "vjepa2": _vjepa2,
+    "videomae_without_head": _videomae_without_head,
 }
 
 

@@ -1,7 +1,9 @@
 """The network sees what transformers' own image processor would show it, or the field is named."""
 
+import json
 from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ def _differences(processor: Any, picture: Image.Image) -> Tensor:
     preprocessing = Preprocessing.from_hf(processor.to_dict())
     view, _ = preprocessing.apply(picture)
     shown: Tensor = processor(images=[picture], return_tensors="pt")["pixel_values"][0]
+    shown = shown[0] if shown.ndim == 4 else shown  # a clip's first frame
     assert shown.shape == view.shape
     deviation = torch.tensor(preprocessing.std)[:, None, None]
     return ((view - shown).abs() * deviation * 255).detach()
@@ -53,6 +56,38 @@ PROCESSORS = {
     "clip, not resized": ("CLIPImageProcessor", {"do_resize": False}),
     "clip, not normalised": ("CLIPImageProcessor", {"do_normalize": False}),
     "siglip": ("SiglipImageProcessor", {}),
+    "scaled to 128": ("ViTImageProcessor", {"rescale_factor": 1 / 127.5}),
+    "scaled by 256": ("ViTImageProcessor", {"rescale_factor": 1 / 256, "do_normalize": False}),
+    "detr": ("DetrImageProcessor", {}),
+    "detr, as first released": ("DetrImageProcessor", {"size": 800, "max_size": 1333}),
+    "detr, small": ("DetrImageProcessor", {"size": {"shortest_edge": 97, "longest_edge": 131}}),
+    "detr, not resized": ("DetrImageProcessor", {"size": {"shortest_edge": 431, "longest_edge": 900}}),
+    "detr, squashed": ("DetrImageProcessor", {"size": {"height": 90, "width": 110}}),
+    "conditional detr": ("ConditionalDetrImageProcessor", {}),
+    "deformable detr": ("DeformableDetrImageProcessor", {}),
+    "yolos": ("YolosImageProcessor", {}),
+    "yolos, small": ("YolosImageProcessor", {"size": {"shortest_edge": 97, "longest_edge": 131}}),
+    "maskformer": ("MaskFormerImageProcessor", {}),
+    "mask2former": ("Mask2FormerImageProcessor", {"size": {"shortest_edge": 97, "longest_edge": 131}}),
+    "mask2former, unrounded": ("Mask2FormerImageProcessor", {"size_divisor": 0}),
+    "mobilevit": ("MobileViTImageProcessor", {}),
+    "mobilevit, rgb": ("MobileViTImageProcessor", {"do_flip_channel_order": False}),
+    "efficientnet": ("EfficientNetImageProcessor", {}),
+    "efficientnet, as released": (
+        "EfficientNetImageProcessor",
+        {"size": {"height": 224, "width": 224}, "rescale_factor": 1 / 127.5, "rescale_offset": True},
+    ),
+    "efficientnet, embeddings": (
+        "EfficientNetImageProcessor",
+        {"include_top": False, "do_center_crop": True},
+    ),
+    "levit": ("LevitImageProcessor", {}),
+    "poolformer": ("PoolFormerImageProcessor", {}),
+    "poolformer, other share": ("PoolFormerImageProcessor", {"crop_pct": 0.95}),
+    "poolformer, whole pixels": ("PoolFormerImageProcessor", {"size": {"shortest_edge": 180}}),
+    "dpt": ("DPTImageProcessor", {}),
+    "videomae": ("VideoMAEImageProcessor", {}),
+    "vivit": ("VivitImageProcessor", {}),
 }
 
 
@@ -92,7 +127,8 @@ CLIP = transformers.CLIPImageProcessor().to_dict()
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"rescale_factor": 1 / 127.5}, ("rescale_factor",)),
+        ({"rescale_factor": 0}, ("rescale_factor is 0",)),
+        ({"rescale_factor": "1/255"}, ("rescale_factor is 1/255",)),
         ({"do_rescale": False}, ("do_rescale",)),
         ({"resample": 9}, ("resample is 9",)),
         ({"resample": "cubic"}, ("resample is cubic",)),
@@ -110,7 +146,17 @@ CLIP = transformers.CLIPImageProcessor().to_dict()
         ({"do_flip_channel_order": True}, ("do_flip_channel_order",)),
         ({"do_pad": True}, ("do_pad",)),
         ({"sharpen": 3}, ("sharpen is 3",)),
-        ({"image_processor_type": "LevitImageProcessorFast"}, ("Levit",)),
+        ({"image_processor_type": "PerceiverImageProcessorFast"}, ("Perceiver",)),
+        ({"size_divisor": 32}, ("size_divisor is 32",)),
+        ({"include_top": True}, ("include_top is True",)),
+        (
+            {
+                "image_processor_type": "PoolFormerImageProcessor",
+                "crop_pct": 0.9,
+                "size": {"height": 9, "width": 9},
+            },
+            ("size", "PoolFormer"),
+        ),
     ],
 )
 def test_what_cannot_be_followed_is_named(
@@ -118,6 +164,46 @@ def test_what_cannot_be_followed_is_named(
 ) -> None:
     with refused(ModelError, "preprocessing", *words):
         Preprocessing.from_hf({**CLIP, **changes})
+
+
+DETR = transformers.DetrImageProcessor().to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"pad_size": {"height": 9, "width": 9}}, ("pad_size",)),
+        ({"size": {"shortest_edge": 800}}, ("size",)),
+        ({"size": {"shortest_edge": 800, "longest_edge": 700}}, ("no longer than the longest_edge",)),
+        ({"size": {"shortest_edge": 0, "longest_edge": 700}}, ("size.shortest_edge is 0",)),
+        ({"size": {"max_height": 9, "max_width": 9}}, ("size",)),
+        ({"do_resize": False}, ("do_resize",)),
+        ({"size_divisor": 32}, ("size_divisor is 32",)),
+    ],
+)
+def test_what_cannot_be_followed_of_a_detectors_processor_is_named(
+    changes: dict[str, Any], words: tuple[str, ...], refused: Any
+) -> None:
+    with refused(ModelError, "preprocessing", *words):
+        Preprocessing.from_hf({**DETR, **changes})
+
+
+def test_the_released_form_of_a_detectors_processor_is_read(tmp_path: Path) -> None:
+    released = {
+        "feature_extractor_type": "DetrFeatureExtractor",
+        "format": "coco_detection",
+        "do_normalize": True,
+        "do_resize": True,
+        "size": 800,
+        "max_size": 1333,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_std": [0.229, 0.224, 0.225],
+    }
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(released))
+    (tmp_path / "config.json").write_text('{"model_type": "detr"}')
+    processor = transformers.AutoImageProcessor.from_pretrained(tmp_path)
+    preprocessing = Preprocessing.from_hf(processor.to_dict())
+    assert (preprocessing.resize, preprocessing.size) == ("bounded", (800, 1333))
 
 
 def test_sizes_of_old_configurations_are_numbers() -> None:

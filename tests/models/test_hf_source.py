@@ -4,6 +4,7 @@ import json
 import socket
 import sys
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,48 @@ def test_the_processor_in_the_folder_is_the_preprocessing(tmp_path: Path) -> Non
     torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
 
 
+def test_a_detectors_own_processor_shows_each_picture_in_its_shape(tmp_path: Path) -> None:
+    processor = transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100})
+    network = saved("detr", tmp_path, processor)
+    model = load(f"hf:{tmp_path}")
+    for height, width in ((200, 301), (300, 110), (77, 80)):
+        picture = Image.fromarray(skimage.data.astronaut()[:height, :width])
+        shown = processor(images=[picture], return_tensors="pt")
+        prepared = model.prepare([picture])
+        assert prepared.images.shape == shown["pixel_values"].shape
+        assert prepared.geometries[0].box == pytest.approx((0, 0, height, width))
+        with torch.no_grad():
+            ours, theirs = model.module(prepared.images), network(**shown)
+        torch.testing.assert_close(ours.logits, theirs.logits, rtol=0.05, atol=0.05)
+        torch.testing.assert_close(ours.pred_boxes, theirs.pred_boxes, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"size": (48, 72)}, ("bounded", (48, 72), (48, 72))),
+        ({"size": 48, "resize": "squash"}, ("squash", (48, 48), (48, 48))),
+        ({"resize": "longest"}, ("longest", (64, 100), (64, 100))),
+    ],
+)
+def test_a_detectors_preprocessing_can_be_changed(
+    given: dict[str, Any], expected: tuple[Any, ...], tmp_path: Path
+) -> None:
+    saved("detr", tmp_path, transformers.DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 100}))
+    found = load(f"hf:{tmp_path}", **given).preprocessing
+    assert (found.resize, found.size, found.resize_to) == expected
+
+
+def test_bounding_instead_of_a_crop_crops_nothing_and_keeps_the_channels_order(tmp_path: Path) -> None:
+    processor = transformers.MobileViTImageProcessor(
+        size={"shortest_edge": 40}, crop_size={"height": 32, "width": 32}
+    )
+    saved("vit", tmp_path, processor)
+    found = load(f"hf:{tmp_path}", resize="bounded").preprocessing
+    assert (found.resize, found.size, found.resize_to) == ("bounded", (32, 32), (32, 32))
+    assert found.channel_order == "bgr"
+
+
 def test_a_folder_without_a_processor_needs_the_three_values(tmp_path: Path, refused: Any) -> None:
     saved("vit", tmp_path)
     with refused(ModelError, "no preprocessing comes with", "--size --mean --std"):
@@ -117,7 +160,7 @@ def test_a_folder_without_a_processor_needs_the_three_values(tmp_path: Path, ref
 def test_a_processor_that_cannot_be_followed_is_named_unless_the_values_are_given(
     tmp_path: Path, refused: Any
 ) -> None:
-    saved("detr", tmp_path, transformers.DetrImageProcessor())
+    saved("detr", tmp_path, transformers.DetrImageProcessor(pad_size={"height": 900, "width": 900}))
     with refused(ModelError, "preprocessing cannot be followed", "--size --mean --std"):
         load(f"hf:{tmp_path}")
     assert load(f"hf:{tmp_path}", **GIVEN).preprocessing.size == (32, 32)
@@ -195,6 +238,13 @@ def test_a_broken_or_foreign_configuration_is_one_line(
     assert knocks == []
 
 
+def test_a_configuration_that_cannot_be_built_says_the_mend(tmp_path: Path, refused: Any) -> None:
+    saved("vit", tmp_path)
+    change_json(tmp_path / "config.json", patch_size="wide")
+    with refused(ModelError, "cannot be built with these options", "save_pretrained"):
+        load(f"hf:{tmp_path}", **GIVEN)
+
+
 def test_a_huge_configuration_is_refused_unread(tmp_path: Path, refused: Any) -> None:
     with (tmp_path / "config.json").open("wb") as file:
         file.truncate(2**31)
@@ -246,6 +296,26 @@ def test_download_gets_the_files_and_says_whose_weights_they_are(
     assert model.provenance.kind == "file"
 
 
+def test_download_takes_weights_in_several_files_and_no_pickles_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = saved("vit", tmp_path, transformers.ViTImageProcessor(size={"height": 32, "width": 32}))
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    shard = next(tmp_path.glob("model-*-of-*.safetensors")).name
+    asked: list[list[str]] = []
+
+    def snapshot_download(name: str, **options: Any) -> str:
+        asked.append(options["allow_patterns"])
+        return _snapshot_of(tmp_path, options)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    assert load("hf:someone/net", download=True).provenance.name == "model.safetensors.index.json"
+    assert len(asked) == 2
+    assert any(fnmatch(shard, pattern) for pattern in asked[1])
+    assert not any(pattern.endswith(".bin") for pattern in asked[1])
+
+
 def _snapshot_of(folder: Path, options: dict[str, Any]) -> str:
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -269,6 +339,9 @@ def test_without_weights_they_are_random_from_the_fixed_seed_and_said_to_be(tmp_
     second = load(f"hf:{tmp_path}", **GIVEN)
     assert first.provenance.kind == "random"
     assert first.provenance.notes == ("seed 0", "not used: 'other.safetensors' (--weights takes one)")
+    said = first.provenance.describe()
+    assert "pass --weights FILE;" in said
+    assert "--download" not in said  # a local folder has none
     pairs = zip(first.module.parameters(), second.module.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
 
@@ -319,11 +392,26 @@ def test_a_missing_head_is_not_left_random(tmp_path: Path, refused: Any) -> None
         load(f"hf:{tmp_path}", **GIVEN)
 
 
-def test_weights_in_several_files_are_refused(tmp_path: Path, refused: Any) -> None:
-    saved("vit", tmp_path)
+def test_weights_in_several_files_are_read_from_all_of_them(tmp_path: Path) -> None:
+    network = saved("vit", tmp_path)
     (tmp_path / "model.safetensors").unlink()
-    (tmp_path / "model.safetensors.index.json").write_text("{}")
-    with refused(ModelError, "several files", "max_shard_size"):
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    count = len(list(tmp_path.glob("model-*-of-*.safetensors")))
+    assert count > 1
+    model = load(f"hf:{tmp_path}", **GIVEN)
+    assert (model.provenance.kind, model.provenance.name) == ("file", "model.safetensors.index.json")
+    assert f"weights in {count} files" in model.provenance.notes
+    with torch.no_grad():
+        torch.testing.assert_close(model.module(SMALL).logits, network(SMALL).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_which_a_file_is_missing_are_refused(tmp_path: Path, refused: Any) -> None:
+    network = saved("vit", tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    network.save_pretrained(tmp_path, max_shard_size="8KB")
+    last = sorted(tmp_path.glob("model-*-of-*.safetensors"))[-1]
+    last.unlink()
+    with refused(WeightsError, last.name, "not in its folder"):
         load(f"hf:{tmp_path}", **GIVEN)
 
 

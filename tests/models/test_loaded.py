@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,15 @@ def test_pixels_are_refused_with_what_takes_them(pixels: Any) -> None:
     prepare = getattr(LoadedModel.prepare, "__wrapped__", LoadedModel.prepare)  # without type checks
     with pytest.raises(UsageError, match=r"given a tensor \(.*\); give files .* explain model.module"):
         prepare(_model(), pixels)
+
+
+def test_views_of_several_sizes_are_refused_together_and_taken_one_at_a_time(refused: Any) -> None:
+    model = _model(preprocessing=replace(PLAIN, resize="bounded"))
+    wide, tall = Image.new("RGB", (8, 4)), Image.new("RGB", (4, 8))
+    assert model.prepare([wide]).images.shape == (1, 3, 4, 8)
+    assert model.prepare([tall, tall]).images.shape == (2, 3, 8, 4)
+    with refused(UsageError, "'picture 0' becomes 4 x 8", "'picture 1' 8 x 4", "one at a time", "squash"):
+        model.prepare([wide, tall])
 
 
 def test_an_opened_picture_is_named_by_its_file(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.util import module_from_spec, spec_from_file_location
 from itertools import product
@@ -190,6 +191,12 @@ SHOWN = [
     Preprocessing.for_size((40, 40), MEAN, STD, resize="longest", crop_pct=0.8),
     Preprocessing((40, 40), "keep", (40, 40), "bilinear", MEAN, STD),
     Preprocessing((40, 40), "squash", (40, 40), "bilinear", MEAN, STD, antialias=False),
+    Preprocessing((40, 40), "squash", (40, 40), "bilinear", MEAN, STD, channel_order="bgr"),
+    Preprocessing((40, 60), "bounded", (40, 60), "bilinear", MEAN, STD),
+    Preprocessing((40, 60), "bounded", (40, 60), "bilinear", MEAN, STD, side_multiple=8),
+    Preprocessing(
+        (40, 60), "bounded", (40, 60), "bilinear", MEAN, STD, side_multiple=8, side_rounding="down"
+    ),
 ]
 
 
@@ -216,9 +223,10 @@ def test_a_bright_pixel_lands_where_the_geometry_says(
     lit, _ = preprocessing.apply(Image.fromarray(pixels))
     assert geometry.original == (height, width)
     top, left, bottom, right = geometry.box
-    expected_row = (y + 0.5 - top) / (bottom - top) * preprocessing.size[0]
-    expected_column = (x + 0.5 - left) / (right - left) * preprocessing.size[1]
-    _assert_spot((lit - black)[0], expected_row, expected_column, geometry.box, preprocessing.size)
+    rows, columns = lit.shape[1:]
+    expected_row = (y + 0.5 - top) / (bottom - top) * rows
+    expected_column = (x + 0.5 - left) / (right - left) * columns
+    _assert_spot((lit - black)[0], expected_row, expected_column, geometry.box, (rows, columns))
 
 
 def _assert_spot(
@@ -282,6 +290,43 @@ def test_another_size_keeps_the_share_of_the_crop() -> None:
     assert (larger.size, larger.resize_to) == ((448, 448), (512, 512))
 
 
+@pytest.mark.parametrize(
+    ("picture", "view"),
+    [
+        ((100, 100), (40, 40)),
+        ((100, 130), (40, 52)),
+        ((130, 100), (52, 40)),
+        ((100, 200), (30, 60)),  # the longer edge is the limit
+        ((200, 101), (60, 30)),
+        ((40, 55), (40, 55)),
+        ((10, 12), (40, 48)),
+    ],
+)
+def test_a_bounded_picture_keeps_its_shape_and_is_seen_whole(
+    picture: tuple[int, int], view: tuple[int, int]
+) -> None:
+    bounded = Preprocessing((40, 60), "bounded", (40, 60), "bilinear", MEAN, STD)
+    seen, geometry = bounded.apply(Image.new("RGB", (picture[1], picture[0])))
+    assert tuple(seen.shape[1:]) == view
+    assert geometry.original == picture
+    assert geometry.box == pytest.approx((0, 0, *picture))
+
+
+@pytest.mark.parametrize(("rounding", "view"), [("up", (48, 64)), ("down", (32, 48))])
+def test_bounded_sides_are_rounded_to_a_multiple(rounding: Any, view: tuple[int, int]) -> None:
+    bounded = Preprocessing(
+        (40, 60), "bounded", (40, 60), "bilinear", MEAN, STD, side_multiple=16, side_rounding=rounding
+    )
+    seen, _ = bounded.apply(Image.new("RGB", (130, 100)))
+    assert tuple(seen.shape[1:]) == view
+
+
+def test_blue_comes_first_where_the_network_takes_it_first() -> None:
+    plain = Preprocessing((2, 2), "squash", (2, 2), "nearest", (0.0, 0.1, 0.2), (1.0, 2.0, 4.0))
+    seen, _ = replace(plain, channel_order="bgr").apply(Image.new("RGB", (3, 3), (255, 51, 0)))
+    torch.testing.assert_close(seen[:, 0, 0], torch.tensor([0.0, 0.05, 0.2]))
+
+
 @pytest.fixture
 def as_shipped(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module without the tests' type checks, which would answer before the module does."""
@@ -311,6 +356,12 @@ def as_shipped(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         ({"std": (0.2, 0.0, 0.2)}, ("std", "above 0")),
         ({"fill": (0, 0, 256)}, ("fill", "0 to 255")),
         ({"antialias": False, "interpolation": "lanczos"}, ("antialias", "'lanczos'")),
+        ({"channel_order": "rbg"}, ("channel_order", "'rbg'", "'bgr'")),
+        ({"resize": "bounded", "resize_to": (50, 50)}, ("resize_to is (50, 50)", "(40, 40)")),
+        ({"resize": "bounded", "side_multiple": 0}, ("side_multiple is 0", "above 0")),
+        ({"resize": "bounded", "side_multiple": 41}, ("side_multiple is 41", "no larger")),
+        ({"side_multiple": 8}, ("side_multiple is 8", "resize='bounded'")),
+        ({"side_rounding": "near"}, ("side_rounding", "'near'", "'down'")),
     ],
 )
 def test_values_that_make_no_sense_are_refused(

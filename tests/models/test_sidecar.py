@@ -46,6 +46,20 @@ def test_a_crop_share_is_as_on_the_command_line(tmp_path: Path) -> None:
     assert (found.resize_to, found.resize) == ((80, 120), "squash")
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"image_processor_type": "YolosImageProcessor", "size": {"shortest_edge": 96, "longest_edge": 128}},
+        {"image_processor_type": "MobileViTImageProcessor", "size": 64, "do_flip_channel_order": True},
+    ],
+)
+def test_what_a_manifest_keeps_of_transformers_may_be_given_back(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    own = Preprocessing.from_hf({**config, "image_mean": 0.5, "image_std": 0.5})
+    assert read_sidecar(_file(tmp_path, json.dumps(own.to_dict()))).preprocessing == own
+
+
 def test_what_a_manifest_keeps_may_be_given_back(tmp_path: Path) -> None:
     own = Preprocessing.for_size((40, 33), (0.5,) * 3, (0.2,) * 3, resize="longest", crop_pct=0.9)
     assert read_sidecar(_file(tmp_path, json.dumps(own.to_dict()))).preprocessing == own

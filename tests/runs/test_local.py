@@ -13,7 +13,7 @@ from PIL import Image
 
 from whycam.errors import EngineError, LayerError, MethodError, RunError, TargetError, UsageError
 from whycam.methods import FirstComponent, FlipAverage, NoiseAverage
-from whycam.models import LoadedModel, Provenance
+from whycam.models import LoadedModel, Preprocessing, Provenance
 from whycam.render import ConstantOpacity, MagnitudeOpacity
 from whycam.runs import Existing, PictureStyle, RunRequest, check_places, run_explain
 from whycam.store import COLUMN_NAMES, RunWriter, read_run
@@ -509,3 +509,23 @@ def test_the_sheet_is_in_the_plans_order_whatever_was_written_first(ask: Ask, tm
     assert backwards is not None
     assert forwards is not None
     assert backwards.tobytes() == forwards.tobytes()
+
+
+def test_pictures_whose_views_differ_in_size_are_explained_with_their_like(
+    ask: Ask, model: LoadedModel, network: Any, pictures: Path, tmp_path: Path
+) -> None:
+    for number in (1, 3):  # tall among the wide ones
+        picture = pictures / f"{number:02}.png"
+        Image.open(picture).transpose(Image.Transpose.ROTATE_90).save(picture)
+    half = (0.5, 0.5, 0.5)
+    bounded = replace(
+        model, preprocessing=Preprocessing((32, 64), "bounded", (32, 64), "bilinear", half, half)
+    )
+    network.batches.clear()
+    summary = run_explain(ask(model=bounded, methods=("gradcam",), layers=("features",)))
+    assert summary.failed == 0
+    rows = list(read_run(tmp_path / "run").rows())
+    assert [row.id for row in rows] == [f"{number:02}.png" for number in range(12)]
+    assert [row.grid for row in rows] == [(10, 8) if number in (1, 3) else (8, 10) for number in range(12)]
+    assert [row.original for row in rows[:2]] == [(40, 48), (48, 40)]
+    assert network.batches[1:] == [2, 2, 4, 4]

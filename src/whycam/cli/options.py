@@ -53,7 +53,8 @@ PreprocessOption: TypeAlias = Annotated[
     ),
 ]
 ResizeOption: TypeAlias = Annotated[
-    str | None, typer.Option("--resize", metavar="shorter|longest|squash|keep", help="How pictures shrink.")
+    str | None,
+    typer.Option("--resize", metavar="shorter|longest|squash|keep|bounded", help="How pictures shrink."),
 ]
 CropPctOption: TypeAlias = Annotated[
     float | None,

@@ -384,7 +384,7 @@ def _layout_of(module: nn.Module, part: nn.Module, path: str, value: Tensor, ima
 
 
 def hints_of(module: nn.Module) -> dict[str, Any]:
-    """Return what a model says of its tokens: ``prefix`` and ``grid``, where it has such attributes."""
+    """Return what a model says of its tokens: ``prefix``, ``grid`` and ``time_last``, where it does."""
     hints: dict[str, Any] = {}
     prefix = getattr(module, "num_prefix_tokens", None)
     if isinstance(prefix, int) and not isinstance(prefix, bool):
@@ -392,6 +392,8 @@ def hints_of(module: nn.Module) -> dict[str, Any]:
     grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
     if isinstance(grid, tuple) and all(isinstance(cells, int) for cells in grid):
         hints["grid"] = grid
+    if any(getattr(part, "tokens_time_last", False) is True for part in module.modules()):
+        hints["time_last"] = True
     return hints
 
 

@@ -1,7 +1,7 @@
 """Where a layer's output keeps its positions: NCHW, NHWC or tokens, to and from [B, C, *grid]."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, gcd, inf, prod
 from typing import Literal
@@ -23,12 +23,16 @@ MOST_PREFIX_TOKENS = 32
 
 @dataclass(frozen=True)
 class Layout:
-    """How [B, ...] is laid out: the order of its axes, its grid, and tokens before the grid's."""
+    """How [B, ...] is laid out: the order of its axes, its grid, and tokens before the grid's.
+
+    Tokens follow one another as the grid's cells do, the last axis fastest; with ``time_last`` its first.
+    """
 
     order: Order
     grid: tuple[int, ...]
     channels: int
     prefix: int = 0
+    time_last: bool = False
 
     @property
     def name(self) -> str:
@@ -42,7 +46,11 @@ class Layout:
         if self.order == "channels-last":
             return values.movedim(-1, 1)
         tokens = values.transpose(1, 2) if self.order == "tokens" else values
-        return tokens[:, :, self.prefix :].reshape(len(values), self.channels, *self.grid)
+        cells = tokens[:, :, self.prefix :]
+        if self.time_last:
+            time, *plane = self.grid
+            return cells.reshape(len(values), self.channels, *plane, time).movedim(-1, 2)
+        return cells.reshape(len(values), self.channels, *self.grid)
 
     def from_grid(self, values: Tensor, like: Tensor) -> Tensor:
         """Bring [B, C, *grid] back to this layout; prefix tokens are taken from ``like``."""
@@ -51,7 +59,7 @@ class Layout:
         if self.order == "channels-last":
             return values.movedim(1, -1)
         merged = like.clone() if self.order == "tokens-last" else like.transpose(1, 2).clone()
-        merged[:, :, self.prefix :] = values.flatten(2)
+        merged[:, :, self.prefix :] = (values.movedim(2, -1) if self.time_last else values).flatten(2)
         return merged if self.order == "tokens-last" else merged.transpose(1, 2)
 
 
@@ -62,17 +70,18 @@ def read_layout(
     prefix: int | None = None,
     grid: Sequence[int] | None = None,
     channels: int | None = None,
+    time_last: bool = False,
 ) -> Layout | None:
     """Read the layout of an output [B, ...] for an input of the spatial ``size``, or None.
 
-    ``prefix`` (tokens before the grid's), ``grid`` and ``channels`` are what the model says of itself;
-    they settle what the shape leaves open. A grid fits where one stride, up to rounding, takes the input
-    to it on every axis.
+    ``prefix`` (tokens before the grid's), ``grid``, ``channels`` and ``time_last`` are what the model says of
+    itself; they settle what the shape leaves open. A grid fits where one stride, up to rounding, takes the
+    input to it on every axis.
     """
     readings = list(_readings(tuple(shape[1:]), tuple(size), prefix, tuple(grid) if grid else None))
     if not readings:
         return None
-    return min(
+    best = min(
         readings,
         key=lambda reading: (
             channels is not None and reading.channels != channels,
@@ -83,6 +92,8 @@ def read_layout(
             misfit(reading.grid, tuple(size)),
         ),
     )
+    is_turned = time_last and best.order.startswith("tokens") and len(best.grid) == 3
+    return replace(best, time_last=True) if is_turned else best
 
 
 def _readings(

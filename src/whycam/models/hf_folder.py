@@ -12,7 +12,10 @@ _MOST_BYTES = 64 * 2**20
 _DEEPEST = 32
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _TEXT_FILES = ["*.json", "*.txt", "*.model"]
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_SAFE = ("model.safetensors", "model.safetensors.index.json")
+_PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_SAFE_FILES = ["model.safetensors", "model-*-of-*.safetensors"]
+_PICKLED_FILES = ["pytorch_model.bin", "pytorch_model-*-of-*.bin"]
 _ELSEWHERE = ("hf-hub:", "hf_hub:", "local-dir:")
 _QUANTISED = "quantization_config"
 _CHECKPOINT = "checkpoint_path"
@@ -41,7 +44,9 @@ def find_folder(name: str) -> Path | None:
             f"there is no folder '{one_line(name)}', and that is no id of the hub; expected a folder with "
             "config.json, or an id such as google/vit-base-patch16-224"
         )
-    return _snapshot(name, local_files_only=True, allow_patterns=[*_TEXT_FILES, *_WEIGHTS])
+    return _snapshot(
+        name, local_files_only=True, allow_patterns=[*_TEXT_FILES, *_SAFE_FILES, *_PICKLED_FILES]
+    )
 
 
 def downloaded_folder(name: str) -> Path:
@@ -49,9 +54,9 @@ def downloaded_folder(name: str) -> Path:
 
     Raises ModelError when they cannot be had.
     """
-    folder = _snapshot(name, local_files_only=False, allow_patterns=[*_TEXT_FILES, _WEIGHTS[0]])
-    if folder is not None and not (folder / _WEIGHTS[0]).is_file():
-        folder = _snapshot(name, local_files_only=False, allow_patterns=[*_TEXT_FILES, _WEIGHTS[1]])
+    folder = _snapshot(name, local_files_only=False, allow_patterns=[*_TEXT_FILES, *_SAFE_FILES])
+    if folder is not None and not any((folder / weights).is_file() for weights in _SAFE):
+        folder = _snapshot(name, local_files_only=False, allow_patterns=[*_TEXT_FILES, *_PICKLED_FILES])
     if folder is None:
         raise ModelError(f"the files of hf:{one_line(name)} could not be downloaded; check the connection")
     return folder
@@ -119,18 +124,10 @@ def _refuse_foreign(data: Any, name: str, depth: int = 0) -> None:
 
 
 def own_weights(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
-    """Give the folder's weights file, and what is to be noted of weights that are not used.
-
-    Raises ModelError for weights in several files.
-    """
-    for name in _WEIGHTS:
+    """Give the folder's weights file or the index of several, and what is to be noted of others, not used."""
+    for name in (*_SAFE, *_PICKLED):
         if (folder / name).is_file():
             return folder / name, ()
-        if (folder / f"{name}.index.json").is_file():
-            raise ModelError(
-                f"the weights in '{one_line(folder.name)}' are in several files; expected one; save them "
-                "with save_pretrained(folder, max_shard_size='1TB')"
-            )
     others = sorted(
         file.name for ending in ("safetensors", "bin", "pth", "pt") for file in folder.glob(f"*.{ending}")
     )

@@ -10,6 +10,8 @@ from whycam.models.messages import one_line
 Extent: TypeAlias = tuple[int, int]
 
 _CONVNEXT_SQUASHES_FROM = 384
+_LEVIT_ENLARGES = 256 / 224
+_YOLOS_MULTIPLE = 16
 _RESAMPLES = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 _READ = {
     "do_resize",
@@ -21,6 +23,7 @@ _READ = {
     "do_rescale",
     "rescale_factor",
     "do_normalize",
+    "do_flip_channel_order",
     "image_mean",
     "image_std",
     "image_processor_type",
@@ -47,15 +50,34 @@ _WITHOUT_EFFECT = {
     "reduce_labels",
     "return_tensors",
 }
+# they keep a picture's shape between a shortest and a longest edge, and pad only pictures of one batch
+_KEEP_SHAPES = {
+    "ConditionalDetr",
+    "DeformableDetr",
+    "Detr",
+    "GroundingDino",
+    "Mask2Former",
+    "MaskFormer",
+    "RTDetr",
+    "RfDetr",
+    "Yolos",
+}
+# what the fields of one class alone mean is known for these
+_OF_ONE_CLASS = {
+    "DPT": {"ensure_multiple_of"},
+    "EfficientNet": {"include_top", "rescale_offset"},
+    "Mask2Former": {"size_divisor"},
+    "MaskFormer": {"size_divisor"},
+    "Vivit": {"offset"},
+    **{kind: {"do_pad"} for kind in _KEEP_SHAPES - {"Mask2Former", "MaskFormer"}},
+}
 # their classes resize or crop in a way of their own, which no field of the configuration tells
 _OF_THEIR_OWN = {
     "Inkling2",
-    "Levit",
     "PPDocLayoutV2",
     "PPDocLayoutV3",
     "PPDocLayoutV4",
     "Perceiver",
-    "VideoMAE",
 }
 
 
@@ -75,6 +97,7 @@ def hf_fields(config: Mapping[str, Any]) -> dict[str, Any]:
         "channels": len(mean),
         "fill": (0,) * len(mean),
         "crop": "center-floor",  # transformers rounds the corner of a crop down
+        "channel_order": _channel_order(config),
     }
 
 
@@ -89,7 +112,8 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
     kind = _kind(config)
     if kind in _OF_THEIR_OWN:
         _refuse("image_processor_type", kind, "one whose steps its configuration tells")
-    for field in config.keys() - _READ - _WITHOUT_EFFECT:
+    known = _READ | _WITHOUT_EFFECT | _OF_ONE_CLASS.get(kind, set())
+    for field in config.keys() - known:
         if config[field] not in (None, False):
             _refuse(field, config[field], "no step beside resize, centre crop, rescale and normalise")
 
@@ -108,15 +132,58 @@ def _resize(config: Mapping[str, Any]) -> dict[str, Any]:
             _refuse("do_resize", False, "a resize or a centre crop: a batch needs pictures of one size")
         return {"resize": "keep", "resize_to": crop, "size": crop}
     size = config.get("size")
-    if config.get("crop_pct") is not None:
+    kind = _kind(config)
+    if kind in _KEEP_SHAPES and isinstance(size, Mapping) and size.get("shortest_edge") is not None:
+        return _bounded(config, size)
+    if config.get("crop_pct") is not None and kind != "PoolFormer":
         return _convnext(config, size)
+    _check_multiple(config)
     shortest = _shortest_edge(size, crop)
     if shortest is None:
+        if config.get("crop_pct") is not None:
+            _refuse("size", size, "shortest_edge, as PoolFormer's processor has it beside crop_pct")
         squashed = _extent("size", size)
         return {"resize": "squash", "resize_to": squashed, "size": crop or squashed}
     if crop is None:
         _refuse("size", size, "height and width, or a centre crop: a batch needs pictures of one size")
-    return {"resize": "shorter", "resize_to": (shortest, shortest), "size": crop}
+    towards = _aimed_at(shortest, config)
+    return {"resize": "shorter", "resize_to": (towards, towards), "size": crop}
+
+
+def _aimed_at(shortest: int, config: Mapping[str, Any]) -> int:
+    """Give the shorter edge that a class resizes to, where it goes beyond the one that it is told."""
+    if _kind(config) == "Levit":
+        return int(_LEVIT_ENLARGES * shortest)
+    share = config.get("crop_pct")
+    return shortest if share is None else int(shortest / _share(share))
+
+
+def _bounded(config: Mapping[str, Any], size: Mapping[str, Any]) -> dict[str, Any]:
+    given = {key for key, number in size.items() if number is not None}
+    if given != {"shortest_edge", "longest_edge"} or config.get("do_center_crop"):
+        _refuse("size", dict(size), "shortest_edge and longest_edge without a crop, or height and width")
+    edges = (
+        _whole("size.shortest_edge", size["shortest_edge"]),
+        _whole("size.longest_edge", size["longest_edge"]),
+    )
+    if edges[0] > edges[1]:
+        _refuse("size", dict(size), "a shortest_edge that is no longer than the longest_edge")
+    is_yolos = _kind(config) == "Yolos"
+    multiple = _YOLOS_MULTIPLE if is_yolos else config.get("size_divisor") or 1
+    return {
+        "resize": "bounded",
+        "resize_to": edges,
+        "size": edges,
+        "side_multiple": _whole("size_divisor", multiple),
+        "side_rounding": "down" if is_yolos else "up",
+    }
+
+
+def _check_multiple(config: Mapping[str, Any]) -> None:
+    """Refuse a rounding of the sides where height and width are what they are resized to."""
+    for field in ("size_divisor", "ensure_multiple_of"):
+        if config.get(field) not in (None, 0, 1):
+            _refuse(field, config[field], "sides that are not rounded")
 
 
 def _shortest_edge(size: Any, crop: Extent | None) -> int | None:
@@ -133,14 +200,18 @@ def _shortest_edge(size: Any, crop: Extent | None) -> int | None:
 def _convnext(config: Mapping[str, Any], size: Any) -> dict[str, Any]:
     if _kind(config) != "ConvNext":
         _refuse("crop_pct", config["crop_pct"], "a crop share of ConvNeXT's processor alone")
-    share = config["crop_pct"]
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 2:
-        _refuse("crop_pct", share, "a share above 0")
+    share = _share(config["crop_pct"])
     edge = _whole("size.shortest_edge", size.get("shortest_edge") if isinstance(size, Mapping) else size)
     if edge >= _CONVNEXT_SQUASHES_FROM:
         return {"resize": "squash", "resize_to": (edge, edge), "size": (edge, edge)}
     towards = int(edge / share)
     return {"resize": "shorter", "resize_to": (towards, towards), "size": (edge, edge)}
+
+
+def _share(share: Any) -> float:
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 2:
+        _refuse("crop_pct", share, "a share above 0")
+    return float(share)
 
 
 def _extent(field: str, value: Any) -> Extent:
@@ -169,18 +240,34 @@ def _interpolation(config: Mapping[str, Any]) -> str:
 
 
 def _statistics(config: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    factor = config.get("rescale_factor", 1 / 255)
+    """Give the mean and deviation that take pixels in [0, 1] to what the configured steps give."""
     if config.get("do_rescale", True) is not True:
         _refuse("do_rescale", config["do_rescale"], "true: pixels are scaled to [0, 1]")
-    if isinstance(factor, bool) or not _is_close(factor, 1 / 255):
-        _refuse("rescale_factor", factor, "1/255: pixels are scaled to [0, 1]")
-    if not config.get("do_normalize", True):
-        return (0.0,) * 3, (1.0,) * 3
-    return _channel_values("image_mean", config), _channel_values("image_std", config)
+    scale = _scale(config.get("rescale_factor", 1 / 255))
+    offset = 1.0 if config.get("rescale_offset") or config.get("offset") else 0.0
+    mean: tuple[float, ...] = (0.0,) * 3
+    std: tuple[float, ...] = (1.0,) * 3
+    if config.get("do_normalize", True) and _kind(config) != "MobileViT":  # which never normalises
+        mean, std = _channel_values("image_mean", config), _channel_values("image_std", config)
+    # (scale x - offset - mean) / std, and EfficientNet divides by the deviation a second time
+    twice = std if config.get("include_top") else (1.0,) * len(std)
+    means = tuple((offset + value) / scale for value in mean)
+    return means, tuple(one * again / scale for one, again in zip(std, twice, strict=True))
 
 
-def _is_close(value: Any, wanted: float) -> bool:
-    return isinstance(value, int | float) and math.isclose(value, wanted, rel_tol=1e-3)
+def _scale(factor: Any) -> float:
+    """Give how far the rescaled pixels reach: 1 for [0, 1]."""
+    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        _refuse("rescale_factor", factor, "a number above 0, such as 1/255")
+    return 1.0 if math.isclose(factor, 1 / 255, rel_tol=1e-6) else 255 * factor
+
+
+def _channel_order(config: Mapping[str, Any]) -> str:
+    if not config.get("do_flip_channel_order"):
+        return "rgb"
+    if _kind(config) != "MobileViT":
+        _refuse("do_flip_channel_order", True, "a step of MobileViT's processor alone")
+    return "bgr"
 
 
 def _channel_values(field: str, config: Mapping[str, Any]) -> tuple[float, ...]:

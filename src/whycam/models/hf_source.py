@@ -12,8 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from whycam.errors import ModelError, UsageError
+from whycam.models.clips import TAKES_CLIPS, FramesFirst
 from whycam.models.embedding import ImageEmbedding, embedding_in
 from whycam.models.fitting import fit_keys, keys_fit
+from whycam.models.hf_backbone import names_a_backbone, with_described_backbone
 from whycam.models.hf_folder import (
     check_transformers,
     downloaded_folder,
@@ -43,8 +45,10 @@ _HEADS = {
     "ForUniversalSegmentation": "AutoModelForUniversalSegmentation",
     "ForInstanceSegmentation": "AutoModelForUniversalSegmentation",
     "ForObjectDetection": "AutoModelForObjectDetection",
+    "ForVideoClassification": "AutoModelForVideoClassification",
 }
 _HEADLESS = "AutoModel"
+_MEND = "check the folder's config.json, or save the network again with save_pretrained"
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
@@ -52,7 +56,8 @@ def hf_source(name: str, options: ModelOptions) -> ModelSource:
     """Give the network in a folder that transformers wrote, or that is cached for an id of the hub.
 
     Its architecture says what it is: a classifier, a segmenter or a detector, whose outputs are those of
-    transformers; an image-text model (CLIP, SigLIP) or one without a head gives image embeddings [B, D].
+    transformers; a classifier of clips, which takes them as [B, C, T, H, W] here; an image-text model
+    (CLIP, SigLIP) or one without a head gives image embeddings [B, D].
     Raises ModelError when the files are not there, broken or ask for code of their own, MissingExtraError
     without transformers.
     """
@@ -61,8 +66,9 @@ def hf_source(name: str, options: ModelOptions) -> ModelSource:
     if folder is None:
         return _absent(name, options)
     source = _folder_source(folder, f"hf:{name}", options)
-    is_local = Path(name).expanduser().is_dir()
-    return source if is_local else replace(source, fetch=lambda: _fetched(name, options))
+    if Path(name).expanduser().is_dir():
+        return replace(source, unweighted=replace(source.unweighted, downloadable=False))
+    return replace(source, fetch=lambda: _fetched(name, options))
 
 
 def _fetched(name: str, options: ModelOptions) -> ModelSource:
@@ -87,7 +93,7 @@ def _absent(name: str, options: ModelOptions) -> ModelSource:
 def _folder_source(folder: Path, reference: str, options: ModelOptions) -> ModelSource:
     with _transformers_work(reference):
         config, builder = _config(folder)
-    is_headless = builder == _HEADLESS
+    is_headless, takes_clips = builder == _HEADLESS, _takes_clips(config)
     if is_headless and options.num_classes is not None:
         raise UsageError(f"{one_line(reference)} gives embeddings and has no classes; leave num_classes out")
     weights, unused = own_weights(folder)
@@ -95,7 +101,8 @@ def _folder_source(folder: Path, reference: str, options: ModelOptions) -> Model
     def network(num_classes: int | None) -> nn.Module:
         with _transformers_work(reference):
             module = _built(_with_classes(config, num_classes), builder)
-        return ImageEmbedding(module, _image_answer) if is_headless else module
+        answering = _on_clips(module) if takes_clips else module
+        return ImageEmbedding(answering, _image_answer) if is_headless else answering
 
     def build(num_classes: int | None) -> Built:
         module = network(num_classes)
@@ -104,6 +111,7 @@ def _folder_source(folder: Path, reference: str, options: ModelOptions) -> Model
             module,
             None if options.gives_preprocessing else _preprocessing(folder, reference),
             embed_text=_text_embedder(module, folder, reference) if has_text else None,
+            needs_clips=TAKES_CLIPS if takes_clips else None,
         )
 
     def convert(read: WeightsFile, num_classes: int | None) -> WeightsFile:
@@ -135,7 +143,7 @@ def _transformers_work(reference: str) -> Iterator[None]:
     logging.disable_progress_bar()
     logging.set_verbosity_error()
     try:
-        with hub_offline(), building(one_line(reference)):
+        with hub_offline(), building(one_line(reference), _MEND):
             yield
     finally:
         logging.set_verbosity(verbosity)
@@ -153,20 +161,18 @@ def _config(folder: Path) -> tuple[Any, str]:
             "that save_pretrained wrote"
         )
     told = read_json(folder / "config.json")
-    named, backbone = told.get("architectures"), told.get("backbone")
-    if isinstance(backbone, str) and not told.get("backbone_config"):
-        raise ModelError(
-            f"config.json names its backbone, '{one_line(backbone, 80)}', and does not describe it, so "
-            "transformers would ask the hub for it; save the model again with a newer transformers, which "
-            "writes backbone_config"
-        )
+    named = told.get("architectures")
     if not isinstance(named, list) or len(named) != 1 or not isinstance(named[0], str):
         raise ModelError(
             f"architectures in config.json is {one_line(named, 80)}; expected the name of one network, as "
             "save_pretrained writes it"
         )
+    builder = _builder(named[0])
+    if names_a_backbone(told):
+        config_class: Any = transformers.CONFIG_MAPPING[str(told.get("model_type"))]
+        return config_class.from_dict(with_described_backbone(told, config_class)), builder
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    return config, _builder(named[0])
+    return config, builder
 
 
 def _builder(architecture: str) -> str:
@@ -196,11 +202,24 @@ def _built(config: Any, builder: str) -> nn.Module:
         config, attn_implementation="eager", dtype=torch.float32, trust_remote_code=False
     )
     takes = getattr(module, "main_input_name", "")
-    if takes != "pixel_values" and not hasattr(module, "get_image_features"):
+    if takes != "pixel_values" and not (_takes_clips(config) or hasattr(module, "get_image_features")):
         raise ModelError(
             f"{type(module).__name__} takes {one_line(takes)}; expected a network that takes pictures"
         )
     return module
+
+
+def _takes_clips(config: Any) -> bool:
+    import transformers
+
+    mapping: Any = transformers.MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING
+    return type(config) in mapping
+
+
+def _on_clips(module: Any) -> FramesFirst:
+    # alone among them TimeSformer puts the frames of one place side by side
+    time_last = module.config.model_type == "timesformer"
+    return FramesFirst(module, module.main_input_name, tokens_time_last=time_last)
 
 
 def _image_answer(module: Any, pixel_values: Tensor) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whycam.errors import ImageError, UsageError
 from whycam.explanation import PARTLY_RANDOM
+from whycam.models.messages import one_line
 from whycam.models.preprocessing import Preprocessing
 from whycam.types import CropGeometry, Images
 
@@ -24,6 +25,7 @@ class Provenance:
     ``name`` is the weights file's name, the published weights' name or the factory; ``sha256`` is the
     weights file's, where there is one; ``notes`` say what was chosen while loading, one line each.
     ``loaded`` is (keys loaded, the network's keys) where a file filled the network in part only.
+    ``downloadable`` is false of random weights where ``--download`` has nothing to get.
     """
 
     kind: Literal["random", "file", "pretrained", "demo", "factory"]
@@ -31,12 +33,13 @@ class Provenance:
     sha256: str | None = None
     notes: tuple[str, ...] = ()
     loaded: tuple[int, int] | None = None
+    downloadable: bool = True
 
     def describe(self) -> str:
         """Say in one line what the weights are, and so what a map of the network can be worth."""
         said = {
             "random": "random weights: the maps say nothing about any trained model; "
-            "pass --weights FILE or --download",
+            f"pass --weights FILE{' or --download' if self.downloadable else ''}",
             "file": f"weights of {self.name} (SHA-256 {(self.sha256 or '')[:12]})",
             "pretrained": f"published weights {self.name}",
             "demo": "the trained weights of the demo network inside the package",
@@ -94,8 +97,8 @@ class LoadedModel:
     def prepare(self, sources: Sequence[Source]) -> PreparedImages:
         """Read and preprocess files or PIL pictures, on the network's device and in its number type.
 
-        Raises ImageError when a picture cannot be read, UsageError when there is none or when the network
-        takes no pictures.
+        Raises ImageError when a picture cannot be read, UsageError when there is none, when their views
+        differ in size or when the network takes no pictures.
         """
         self.check_takes_pictures()
         if isinstance(sources, str | Path | Image.Image):
@@ -110,11 +113,24 @@ class LoadedModel:
             raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
         pictures = tuple(_picture(source) for source in sources)
         views, geometries = zip(*(self.preprocessing.apply(picture) for picture in pictures), strict=True)
+        names = tuple(_name(source, index) for index, source in enumerate(sources))
+        _check_one_size(views, names)
         return PreparedImages(
             images=torch.stack(views).to(self.device, _number_type(self.module)),
             pictures=pictures,
             geometries=geometries,
-            names=tuple(_name(source, index) for index, source in enumerate(sources)),
+            names=names,
+        )
+
+
+def _check_one_size(views: Sequence[Tensor], names: Sequence[str]) -> None:
+    other = next((place for place, view in enumerate(views) if view.shape != views[0].shape), None)
+    if other is not None:
+        first, second = (" x ".join(map(str, view.shape[1:])) for view in (views[0], views[other]))
+        raise UsageError(
+            f"'{one_line(names[0], 80)}' becomes {first} pixels and '{one_line(names[other], 80)}' {second}, "
+            "as this network's preprocessing keeps their shapes; explain them one at a time, write a run "
+            "with whycam explain, or load with resize='squash'"
         )
 
 

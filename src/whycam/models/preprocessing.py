@@ -17,13 +17,17 @@ from whycam.models.hf_preprocessing import hf_fields
 from whycam.models.messages import one_line, some_of
 from whycam.types import CropGeometry
 
-Resize: TypeAlias = Literal["shorter", "longest", "squash", "keep"]
+Resize: TypeAlias = Literal["shorter", "longest", "squash", "keep", "bounded"]
 Interpolation: TypeAlias = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 Crop: TypeAlias = Literal["center", "center-floor"]
+ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
+Rounding: TypeAlias = Literal["up", "down"]
 Extent: TypeAlias = tuple[int, int]
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 CROPS: tuple[Crop, ...] = get_args(Crop)
+CHANNEL_ORDERS: tuple[ChannelOrder, ...] = get_args(ChannelOrder)
+ROUNDINGS: tuple[Rounding, ...] = get_args(Rounding)
 
 # one very long, thin picture would otherwise be blown up to gigabytes before it is cropped
 MOST_RESIZED_PIXELS = 2**27
@@ -42,6 +46,13 @@ class Preprocessing:
     trained with a resize that does not smooth when it shrinks (bilinear and bicubic only). Where the
     centre lies between two pixels, ``center`` rounds as timm and torchvision do, ``center-floor`` down.
 
+    With ``bounded`` each picture keeps its own shape, as detectors have it, so that views differ in size:
+    the shorter edge becomes the smaller number of ``size``, unless the longer one would then exceed the
+    larger number, which it becomes instead. Nothing is cropped or padded, and ``resize_to`` is ``size``.
+    Both sides are then rounded to a multiple of ``side_multiple``, ``up`` or ``down`` as ``side_rounding``
+    says. ``channel_order`` is the order in which the network takes the channels; ``mean`` and ``std`` are
+    in that order.
+
     Raises UsageError for values that make no sense.
     """
 
@@ -55,6 +66,9 @@ class Preprocessing:
     crop: Crop = "center"
     fill: tuple[int, ...] = (0, 0, 0)
     antialias: bool = True
+    channel_order: ChannelOrder = "rgb"
+    side_multiple: int = 1
+    side_rounding: Rounding = "up"
 
     def __post_init__(self) -> None:
         """Refuse values that make no sense, before a picture meets them."""
@@ -64,12 +78,32 @@ class Preprocessing:
         check_word("interpolation", self.interpolation, INTERPOLATIONS)
         check_word("crop", self.crop, CROPS)
         check_word("channels", self.channels, (1, 3))
+        check_word("channel_order", self.channel_order, CHANNEL_ORDERS)
+        check_word("side_rounding", self.side_rounding, ROUNDINGS)
+        self._check_sides()
         _check_statistics(self.mean, self.std, self.channels)
         if len(self.fill) != self.channels or not all(0 <= value <= 255 for value in self.fill):
             raise UsageError(f"fill is {self.fill}; expected {self.channels} values of 0 to 255")
         if not self.antialias and self.interpolation not in ("bilinear", "bicubic"):
             raise UsageError(
                 f"antialias=False with interpolation '{self.interpolation}'; expected 'bilinear' or 'bicubic'"
+            )
+
+    def _check_sides(self) -> None:
+        if self.resize == "bounded" and self.resize_to != self.size:
+            raise UsageError(
+                f"resize_to is {self.resize_to} with resize='bounded', which crops nothing; expected the "
+                f"size, {self.size}; leave resize_to and crop_pct out"
+            )
+        if type(self.side_multiple) is not int or not 1 <= self.side_multiple <= min(self.size):
+            raise UsageError(
+                f"side_multiple is {one_line(self.side_multiple)}; expected a whole number of pixels above "
+                "0, no larger than the view; leave it out where sides are not rounded"
+            )
+        if self.side_multiple > 1 and self.resize != "bounded":
+            raise UsageError(
+                f"side_multiple is {self.side_multiple} with resize='{self.resize}', whose views have one "
+                "size; leave it out, or use resize='bounded'"
             )
 
     def apply(self, picture: Image.Image) -> tuple[Float[Tensor, "channels height width"], CropGeometry]:
@@ -79,25 +113,31 @@ class Preprocessing:
         """
         resized_size = self._resized_size(picture.height, picture.width)
         resized = self._resized(picture.convert("RGB" if self.channels == 3 else "L"), resized_size)
-        corner = self._corner((resized.height, resized.width))
-        geometry = _geometry((picture.height, picture.width), resized_size, corner, self.size)
-        return self._normalised(self._cropped(resized, corner)), geometry
+        view = resized_size if self.resize == "bounded" else self.size
+        corner = self._corner(resized_size, view)
+        geometry = _geometry((picture.height, picture.width), resized_size, corner, view)
+        return self._normalised(self._cropped(resized, corner, view)), geometry
 
-    def _corner(self, resized: Extent) -> Extent:
+    def _corner(self, resized: Extent, view: Extent) -> Extent:
         """Give where the crop begins; below 0 on an axis where the picture must be padded."""
         start = _CROP_STARTS[self.crop]
-        return start(resized[0], self.size[0]), start(resized[1], self.size[1])
+        return start(resized[0], view[0]), start(resized[1], view[1])
 
     def _resized_size(self, height: int, width: int) -> Extent:
         if min(height, width) < 1:
             raise ImageError(f"the picture is {height} x {width} pixels; expected at least 1 x 1")
-        size = _RESIZED_SIZES[self.resize]((height, width), self.resize_to)
+        size = self._sides_rounded(_RESIZED_SIZES[self.resize]((height, width), self.resize_to))
         if min(size) < 1 or size[0] * size[1] > MOST_RESIZED_PIXELS:
             raise ImageError(
                 f"the picture is {height} x {width} pixels, which this preprocessing resizes to "
                 f"{size[0]} x {size[1]}; crop the picture to a less extreme shape, or use resize='squash'"
             )
         return size
+
+    def _sides_rounded(self, size: Extent) -> Extent:
+        steps = math.ceil if self.side_rounding == "up" else math.floor
+        unit = self.side_multiple
+        return steps(size[0] / unit) * unit, steps(size[1] / unit) * unit
 
     def _resized(self, picture: Image.Image, size: Extent) -> Image.Image:
         if size == (picture.height, picture.width):
@@ -106,33 +146,44 @@ class Preprocessing:
             return _resized_without_antialias(picture, size, self.interpolation)
         return picture.resize((size[1], size[0]), Image.Resampling[self.interpolation.upper()])
 
-    def _cropped(self, picture: Image.Image, corner: Extent) -> Image.Image:
+    def _cropped(self, picture: Image.Image, corner: Extent, view: Extent) -> Image.Image:
         fill = self.fill if self.channels == 3 else self.fill[0]
-        canvas = Image.new(picture.mode, (self.size[1], self.size[0]), fill)
+        canvas = Image.new(picture.mode, (view[1], view[0]), fill)
         canvas.paste(picture, (-corner[1], -corner[0]))
         return canvas
 
     def _normalised(self, picture: Image.Image) -> Tensor:
-        values = np.array(picture, dtype=np.uint8).reshape(*self.size, self.channels)
-        scaled = torch.from_numpy(values).permute(2, 0, 1).contiguous().to(torch.float32).div_(255)
+        values = np.array(picture, dtype=np.uint8).reshape(picture.height, picture.width, self.channels)
+        channels = torch.from_numpy(values).permute(2, 0, 1)
+        ordered = channels.flip(0) if self.channel_order == "bgr" else channels
+        scaled = ordered.contiguous().to(torch.float32).div_(255)
         mean, std = (torch.tensor(values, dtype=torch.float32) for values in (self.mean, self.std))
         return scaled.sub_(mean[:, None, None]).div_(std[:, None, None])
 
     def describe(self) -> str:
         """Say the preprocessing in one line, for a caption or a log."""
-        aim = {
-            "shorter": "aspect kept, covering {}",
-            "longest": "aspect kept, inside {}",
-            "squash": "squashed to {}",
-            "keep": "not resized",
-        }[self.resize].format(f"{self.resize_to[0]} x {self.resize_to[1]}")
         smooth = "" if self.antialias else ", without antialiasing"
-        how = aim if self.resize == "keep" else f"{aim} ({self.interpolation}{smooth})"
+        how = self._aim() if self.resize == "keep" else f"{self._aim()} ({self.interpolation}{smooth})"
         rounding = "" if self.crop == "center" else " (corner rounded down)"
-        return (
-            f"{how}, centre crop {self.size[0]} x {self.size[1]}{rounding}, {self.channels} channel(s) "
-            f"in [0, 1], mean {self.mean}, std {self.std}"
+        cut = (
+            "uncropped"
+            if self.resize == "bounded"
+            else f"centre crop {self.size[0]} x {self.size[1]}{rounding}"
         )
+        order = "" if self.channel_order == "rgb" else " in the order BGR,"
+        return f"{how}, {cut}, {self.channels} channel(s){order} in [0, 1], mean {self.mean}, std {self.std}"
+
+    def _aim(self) -> str:
+        first, second = self.resize_to
+        sides = "" if self.side_multiple == 1 else f", sides {self.side_rounding} to a multiple of "
+        return {
+            "shorter": f"aspect kept, covering {first} x {second}",
+            "longest": f"aspect kept, inside {first} x {second}",
+            "squash": f"squashed to {first} x {second}",
+            "keep": "not resized",
+            "bounded": f"aspect kept, shorter edge {min(first, second)}, longer edge at most "
+            f"{max(first, second)}{sides}{self.side_multiple if sides else ''}",
+        }[self.resize]
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain data (numbers, texts, lists) that JSON can hold and `from_dict` reads back."""
@@ -274,6 +325,18 @@ def _inside(original: Extent, target: Extent) -> Extent:
     return _scaled(original, max(original[0] / target[0], original[1] / target[1]))
 
 
+def _bounded(original: Extent, target: Extent) -> Extent:
+    """Follow transformers' ``get_size_with_aspect_ratio``, which cuts the longer edge off at whole pixels."""
+    shorter, longer = min(target), max(target)
+    edge: float = shorter
+    if max(original) / min(original) * shorter > longer:
+        edge = longer * min(original) / max(original)
+    short, long = round(edge), int(edge * max(original) / min(original))
+    if min(original) == short:  # it is not resized then, also where rounding would take a pixel off
+        return original
+    return (long, short) if original[1] < original[0] else (short, long)
+
+
 def _scaled(original: Extent, ratio: float) -> Extent:
     return round(original[0] / ratio), round(original[1] / ratio)
 
@@ -283,6 +346,7 @@ _RESIZED_SIZES: dict[Resize, Callable[[Extent, Extent], Extent]] = {
     "longest": _inside,
     "squash": lambda original, target: target,
     "keep": lambda original, target: original,
+    "bounded": _bounded,
 }
 
 

@@ -10,8 +10,11 @@ from typing import Any, cast
 from whycam.errors import UsageError
 from whycam.models.messages import one_line, or_nothing_close, some_of
 from whycam.models.preprocessing import (
+    CHANNEL_ORDERS,
+    CROPS,
     INTERPOLATIONS,
     RESIZES,
+    ROUNDINGS,
     Interpolation,
     Preprocessing,
     Resize,
@@ -138,7 +141,7 @@ def _preprocessing(values: Mapping[str, Any]) -> Preprocessing:
         crop_pct=read.get("crop_pct", 1.0),
         interpolation=cast(Interpolation, read.get("interpolation", "bilinear")),
     )
-    own = ("resize_to", "fill", "antialias", "crop")
+    own = ("resize_to", "fill", "antialias", "crop", "channel_order", "side_multiple", "side_rounding")
     return Preprocessing.from_dict(laid_out.to_dict() | {key: read[key] for key in own if key in read})
 
 
@@ -235,7 +238,10 @@ KEYS: Mapping[str, Callable[[str, Any], Any]] = {
     "channels": _whole,
     "fill": _colour,
     "antialias": _flag,
-    "crop": _one_of(("center",)),
+    "crop": _one_of(CROPS),
+    "channel_order": _one_of(CHANNEL_ORDERS),
+    "side_multiple": _whole,
+    "side_rounding": _one_of(ROUNDINGS),
     "class_names": _names,
 }
 """Which keys there may be, and how each one's value is read."""

@@ -169,7 +169,9 @@ def fixed_seed() -> Iterator[None]:
 
 
 @contextmanager
-def building(reference: str) -> Iterator[None]:
+def building(
+    reference: str, mend: str = "check --num-classes, --size and --channels, or leave them out"
+) -> Iterator[None]:
     """Turn what a model library raises while it builds a network into a one-line ModelError."""
     try:
         yield
@@ -179,7 +181,7 @@ def building(reference: str) -> Iterator[None]:
     except Exception as error:
         kind = type(error).__name__
         raise ModelError(
-            f"{reference} cannot be built with these options: {kind}: {one_line(error)}"
+            f"{reference} cannot be built with these options: {kind}: {one_line(error)}; {mend}"
         ) from error
 
 
@@ -210,14 +212,15 @@ def settled_preprocessing(options: ModelOptions, own: Preprocessing | None, refe
     changed = _with_numbers(sized, options, reference)
     if options.resize is None and options.crop_pct is None:
         return changed
-    return Preprocessing.for_size(
+    laid_out = Preprocessing.for_size(
         changed.size,
         changed.mean,
         changed.std,
         resize=cast(Resize, options.resize or changed.resize),
-        crop_pct=_crop_share(changed) if options.crop_pct is None else options.crop_pct,
+        crop_pct=_crop_share(changed, options) if options.crop_pct is None else options.crop_pct,
         interpolation=changed.interpolation,
     )
+    return replace(laid_out, channel_order=changed.channel_order)
 
 
 def _given_preprocessing(options: ModelOptions, reference: str) -> Preprocessing:
@@ -257,7 +260,9 @@ def _padding(mean: Sequence[float], *, with_mean: bool) -> tuple[int, ...]:
     return tuple(round(255 * value) if with_mean else 0 for value in mean)
 
 
-def _crop_share(preprocessing: Preprocessing) -> float:
+def _crop_share(preprocessing: Preprocessing, options: ModelOptions) -> float:
+    if options.resize == "bounded":  # which crops nothing
+        return 1.0
     return preprocessing.size[0] / preprocessing.resize_to[0]
 
 

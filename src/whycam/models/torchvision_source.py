@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from torch import nn
 
 from whycam.errors import ModelError, UsageError
+from whycam.models.clips import TAKES_CLIPS
 from whycam.models.fitting import fit_keys, load_strictly
 from whycam.models.loaded import Provenance
 from whycam.models.messages import one_line, or_nothing_close, some_of
@@ -33,10 +34,6 @@ Kind: TypeAlias = Literal["classifier", "segmentation", "detection", "video"]
 _KINDS: tuple[Kind, ...] = get_args(Kind)
 # segmentation networks are trained with a second head, which is left out of what they answer here
 _AUXILIARY = "aux_classifier."
-_CLIPS = (
-    "pass a tensor [B, C, T, H, W] of clips in Python: explain(model.module, clips), each frame made by "
-    "model.preprocessing.apply"
-)
 _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
@@ -59,7 +56,9 @@ def torchvision_source(name: str, options: ModelOptions) -> ModelSource:
         fitting = _fitting_options(architecture, kind, published, options, num_classes)
         module = _built(architecture, fitting, reference)
         return Built(
-            module, _preprocessing(kind, published, module), needs_clips=_CLIPS if kind == "video" else None
+            module,
+            _preprocessing(kind, published, module),
+            needs_clips=TAKES_CLIPS if kind == "video" else None,
         )
 
     def download() -> Published:

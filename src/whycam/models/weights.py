@@ -6,7 +6,7 @@ import re
 import shlex
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from whycam.errors import WeightsError
 from whycam.models.messages import one_line, some_of
+from whycam.models.shards import INDEX_ENDING, check_keys, shards_of
 
 StateDict: TypeAlias = Mapping[str, Tensor]
 
@@ -73,26 +74,60 @@ def read_weights(path: str | Path, unpickle: Unpickle = unpickle_tensors) -> Wei
 
     The content, not the name's ending, decides the format. Pickles go through ``unpickle``, which by
     default runs nothing that they hold. The state dict may lie at the top level or under `STATE_KEYS`, the
-    first of them in that order.
+    first of them in that order. Of an index (``.index.json``) the files that it names are read, all of them;
+    the SHA-256 is then that of their contents one after the other, in the order of their names.
 
     Raises WeightsError when the file is missing, is no weights file, is cut off, would run code, holds
     no state dict, or holds a tensor that is sparse, quantised, without data or larger than the file.
     """
     file = _existing_file(Path(path))
     name = one_line(file.name, 80)
+    shards = shards_of(file) if file.name.endswith(INDEX_ENDING) else {}
+    tensors, notes = _joined(shards, name, unpickle) if shards else _tensors_in(file, unpickle)
+    return WeightsFile(name=name, sha256=_sha256(shards or [file], name), tensors=tensors, notes=notes)
+
+
+def _joined(
+    shards: Mapping[Path, frozenset[str]], index: str, unpickle: Unpickle
+) -> tuple[StateDict, tuple[str, ...]]:
+    tensors: dict[str, Tensor] = {}
+    notes = [f"weights in {len(shards)} files"]
+    for file, keys in shards.items():
+        inside, chosen = _tensors_in(file, unpickle)
+        check_keys(inside, keys, one_line(file.name, 80), index)
+        tensors |= inside
+        notes += [note for note in chosen if note not in notes]
+    return tensors, tuple(notes)
+
+
+def _sha256(files: Iterable[Path], name: str) -> str:
+    """Give the SHA-256 of the files' contents, one after the other."""
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                while block := stream.read(2**20):
+                    digest.update(block)
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    return digest.hexdigest()
+
+
+def _unreadable(name: str, error: OSError) -> WeightsError:
+    return WeightsError(f"'{name}' cannot be read: {one_line(_reason(error))}; check it and its disk")
+
+
+def _tensors_in(file: Path, unpickle: Unpickle) -> tuple[StateDict, tuple[str, ...]]:
+    name = one_line(file.name, 80)
     try:
         content = _read_content(file, name, unpickle)
-        with file.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
         size = file.stat().st_size
     except OSError as error:
-        raise WeightsError(
-            f"'{name}' cannot be read: {one_line(_reason(error))}; check it and its disk"
-        ) from error
+        raise _unreadable(name, error) from error
     tensors, notes = _state_dict_in(content, name)
     for key, tensor in tensors.items():
         _refuse_absurd(key, tensor, name, size)
-    return WeightsFile(name=name, sha256=sha256, tensors=tensors, notes=notes)
+    return tensors, notes
 
 
 def _existing_file(path: Path) -> Path:

@@ -1,7 +1,7 @@
 """One batch of a run: explained by all methods in one forward, drawn, and turned into rows."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from math import ceil
@@ -48,9 +48,10 @@ class BatchExplainer:
         seen = [one for one in batch if isinstance(one, Seen)]
         self.notes.update(note for one in seen for note in one.notes)
         rows: list[Row] = []
-        while seen:
-            part, seen = seen[: self.at_most], seen[self.at_most :]
-            rows += self._rows_or_errors(part)
+        for alike in _of_one_size(seen):
+            while alike:
+                part, alike = alike[: self.at_most], alike[self.at_most :]
+                rows += self._rows_or_errors(part)
         order = {method: place for place, method in enumerate(self.request.methods)}
         return sorted(broken + rows, key=lambda row: (row.index, order[row.method or ""]))
 
@@ -147,6 +148,14 @@ class BatchExplainer:
             f"{failed} images at once did not fit into the memory of {self.request.model.device}; "
             f"went on with {self.at_most} (--batch-size {self.at_most})"
         )
+
+
+def _of_one_size(seen: Sequence[Seen]) -> Iterable[list[Seen]]:
+    """Put together what can go through the model at once: a preprocessing may keep the pictures' shapes."""
+    groups: dict[torch.Size, list[Seen]] = {}
+    for one in seen:
+        groups.setdefault(one.view.shape, []).append(one)
+    return groups.values()
 
 
 def _blank(explanation: Explanation) -> list[str]:
