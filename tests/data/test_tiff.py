@@ -117,6 +117,8 @@ def test_a_page_of_a_single_picture_and_a_senseless_one(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", page=1)
     with pytest.raises(UsageError, match="page=-1"):
         read_image(tmp_path / "a.png", page=-1)
+    with pytest.raises(ImageError, match=r"found the page '-1'.*pages count from 0"):
+        read_image(f"{tmp_path / 'a.png'}#page=-1")
 
 
 def test_a_file_whose_name_looks_like_a_page_is_that_file(tmp_path: Path) -> None:
