@@ -9,17 +9,15 @@ from typing import get_args
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.detectors import small_detr
 from tests.targets.scenes import BLUE, GREEN, RED, SIZE, drawn, inside, squares, trained
 from tests.targets.test_right_place import CELL, share
 from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
-    DetrConfig,
-    DetrForObjectDetection,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
-    ResNetConfig,
     SegformerConfig,
     SegformerForSemanticSegmentation,
     SwinConfig,
@@ -104,25 +102,6 @@ def test_similarity_of_clip_is_explained_patch_by_patch() -> None:
     torch.testing.assert_close(explanation.maps, shares, rtol=1e-3, atol=1e-6)
 
 
-def detr() -> nn.Module:
-    backbone = ResNetConfig(
-        embedding_size=16, hidden_sizes=[16, 32], depths=[1, 1], layer_type="basic", out_features=["stage2"]
-    )
-    config = DetrConfig(
-        backbone_config=backbone,
-        num_queries=4,
-        d_model=32,
-        encoder_layers=0,  # where a square is, is learned in seconds without
-        decoder_layers=1,
-        decoder_attention_heads=2,
-        decoder_ffn_dim=64,
-        num_labels=3,
-        dropout=0.0,
-        init_std=0.3,
-    )
-    return DetrForObjectDetection(config)
-
-
 def detection_loss(model: nn.Module, step: int) -> Tensor:
     """The first query is for the square; the others are for nothing."""
     generator = torch.Generator().manual_seed(step)
@@ -144,7 +123,7 @@ BACKBONE = "model.backbone.model.encoder.stages.1"
 
 def detr_of(seed: int) -> nn.Module:
     torch.manual_seed(seed)
-    return trained(detr(), lambda model, step: detection_loss(model, step + 10_000 * seed), steps=250)
+    return trained(small_detr(), lambda model, step: detection_loss(model, step + 10_000 * seed), steps=250)
 
 
 @pytest.fixture(scope="module")
