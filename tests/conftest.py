@@ -31,8 +31,7 @@ def unchecked() -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", False)
 
 
-@pytest.fixture
-def one_thread() -> Iterator[None]:
+def _one_thread() -> Iterator[None]:
     """For tiny networks, whose second thread only waits for the first."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -40,3 +39,7 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+one_thread = pytest.fixture(_one_thread)
+one_thread_a_module = pytest.fixture(_one_thread, scope="module")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 import transformers
+from tests.detectors import small_detr
 
 import whycam
 
@@ -46,25 +47,8 @@ def test_a_batch_size_leaves_the_texts_whole(clip: torch.nn.Module) -> None:
 
 
 def test_a_detector_gets_its_mask_of_pixels() -> None:
-    backbone = transformers.ResNetConfig(
-        embedding_size=16, hidden_sizes=[16, 24, 32, 48], depths=[1, 1, 1, 1], out_features=["stage4"]
-    )
-    config = transformers.DetrConfig(
-        use_timm_backbone=False,
-        use_pretrained_backbone=False,
-        backbone=None,
-        backbone_config=backbone,
-        d_model=32,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=64,
-        decoder_ffn_dim=64,
-        num_queries=10,
-    )
     torch.manual_seed(0)
-    detector = transformers.DetrForObjectDetection(config).eval()
+    detector = small_detr().eval()
     images = torch.randn(2, 3, 128, 160, generator=torch.Generator().manual_seed(1))
     mask = torch.ones(2, 128, 160)
     mask[1, :, 96:] = 0
@@ -75,6 +59,6 @@ def test_a_detector_gets_its_mask_of_pixels() -> None:
     part = whycam.explain(
         detector, {"pixel_values": images, "pixel_mask": mask}, target=target, layer=whole.layer
     )
-    assert whole.maps.shape == (2, 4, 5)
+    assert whole.maps.shape == (2, 16, 20)
     torch.testing.assert_close(whole.scores[0], part.scores[0])
     assert not torch.allclose(whole.scores[1], part.scores[1])

@@ -168,5 +168,45 @@ def test_a_hostile_pickle_does_nothing_until_it_is_trusted_and_that_is_said_firs
     done = whycam("convert", "odd name.pth", "--trust-pickle", cwd=tmp_path)
     assert done.code == 0, done.err
     assert done.err.startswith("warning: --trust-pickle: loading 'odd name.pth' runs whatever code it holds")
+    assert "was not needed" not in done.err
     assert marker.exists()
     assert load_file(tmp_path / "odd name.safetensors")["a"].tolist() == [1, 1]
+
+
+def test_a_checkpoint_of_tensors_is_read_safely_also_where_it_would_be_trusted(
+    whycam: Any, tmp_path: Path
+) -> None:
+    torch.save({"a": torch.ones(2)}, tmp_path / "w.pth")
+    done = whycam("convert", "w.pth", "--trust-pickle", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "warning" not in done.err
+    assert "note: --trust-pickle was not needed" in done.err
+    again = whycam("convert", "w.pth", "--trust-pickle", "--force", "--json", cwd=tmp_path)
+    assert again.json["trusted_pickle"] is False
+
+
+def test_a_run_is_not_resumed_with_other_weights_of_the_same_factory(
+    whycam: Any, photograph: Path, tmp_path: Path
+) -> None:
+    def make(more: str) -> None:
+        (tmp_path / "net.py").write_text(
+            "from torch import nn\n"
+            "def make():\n"
+            "    network = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), "
+            "nn.Flatten(), nn.Linear(16, 4))\n"
+            f"    {more}\n"
+            "    return network\n"
+        )
+
+    preprocessing = ("--size", "64", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    command = ("explain", "net.py:make", photograph, *preprocessing, "--device", "cpu", "--out", "run")
+    make("pass")
+    done = whycam(*command, cwd=tmp_path)
+    assert done.code == 0, done.err
+    same = whycam(*command, "--resume", cwd=tmp_path)
+    assert same.code == 0, same.err
+    make("network[0].weight.data[0, 0, 0, 0] += 1e-3")
+    other = whycam(*command, "--resume", cwd=tmp_path)
+    assert other.code == 2
+    assert "model.weights_sha256 was '" in other.error_line
+    assert "choose another --out" in other.error_line

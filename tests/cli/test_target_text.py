@@ -54,19 +54,30 @@ NAMES = ("tench, Tinca tinca", "T-shirt", "crane", "bee", "crane", "black-and-ta
         ("box:3", BoxScore(3)),
         ("box:2:left", BoxCoordinate("left", 2)),
         (" box:1:bottom ", BoxCoordinate("bottom", 1)),
-        ("value:0", Value(0)),
-        ("value:4", Value(4)),
-        ("-value:1", Value(1, lower=True)),
     ],
 )
 def test_a_text_means_a_target(text: str, meant: Target) -> None:
     assert parse_target(text, NAMES) == meant
 
 
+@pytest.mark.parametrize("names", [None, ["age"]])
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [("value:0", Value(0)), ("value:4", Value(4)), ("-value:1", Value(1, lower=True))],
+)
+def test_a_value_is_a_target_of_a_model_without_classes(
+    text: str, meant: Target, names: list[str] | None
+) -> None:
+    assert parse_target(text, names) == meant
+
+
 @pytest.mark.parametrize(
     ("text", "names", "said"),
     [
         ("crane", NAMES, "classes 2, 4; give the index"),
+        ("value:3", NAMES, "such as index:3 .bee"),
+        ("-value:0", NAMES, "a number of a regression model"),
+        ("value:99", NAMES, f"has {len(NAMES)} classes; give a class"),
         ("beee", NAMES, "did you mean 'bee'"),
         ("bee", None, "--classes"),
         ("", NAMES, "no class of this model"),
@@ -131,8 +142,6 @@ def test_a_name_given_with_its_prefix_is_that_class_or_ambiguous(
         ("mask:bee", "class 3 (bee) over its own pixels"),
         ("box:2", "score of box 2"),
         ("box:2:left", "left edge of box 2"),
-        ("value:1", "value 1"),
-        ("-value:1", "what lowers value 1"),
         ("top", "top class"),
         ("rank:2", "class of rank 2"),
     ],

@@ -1,5 +1,6 @@
 """DICOM: values as a viewer shows them, and nothing of a patient anywhere."""
 
+import io
 import logging
 import traceback
 import warnings
@@ -14,12 +15,17 @@ import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels.decoders.base import Decoder
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLossless,
     JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     MediaStorageDirectoryStorage,
     RLELossless,
 )
@@ -158,8 +164,6 @@ def test_transfer_syntaxes_without_plug_ins_are_read(syntax: Any, tmp_path: Path
 
 @pytest.mark.parametrize(("syntax", "kind"), [(JPEGBaseline8Bit, "JPEG"), (JPEG2000Lossless, "JPEG2000")])
 def test_jpeg_inside_is_read_and_must_have_the_headers_size(syntax: Any, kind: str, save_dicom: Save) -> None:
-    import io
-
     file, pixels = io.BytesIO(), np.linspace(0, 255, 256).astype(np.uint8).reshape(16, 16)
     Image.fromarray(pixels).save(file, kind)
     coded = encapsulate([file.getvalue()])
@@ -167,6 +171,32 @@ def test_jpeg_inside_is_read_and_must_have_the_headers_size(syntax: Any, kind: s
     np.testing.assert_allclose(found, pixels, atol=6)
     with pytest.raises(ImageError, match="of another size than its header says"):
         read_image(save_dicom(pixels[:8], syntax=syntax, PixelData=coded))
+
+
+def test_lossless_jpeg_2000_of_twelve_bits_gives_the_exact_values(save_dicom: Save) -> None:
+    file, values = io.BytesIO(), (np.arange(256, dtype=np.uint16) * 16).reshape(16, 16)
+    Image.fromarray(values).save(file, "JPEG2000")
+    plain = save_dicom(values, BitsStored=12, HighBit=11)
+    expected = _gray(plain)
+    coded = encapsulate([file.getvalue()])
+    path = save_dicom(values, syntax=JPEG2000Lossless, PixelData=coded, BitsStored=12, HighBit=11)
+    np.testing.assert_array_equal(_gray(path), expected)
+
+
+@pytest.mark.parametrize(
+    "syntax", [JPEGLSLossless, JPEGLSNearLossless, JPEGLossless, JPEGLosslessSV1, HTJ2KLossless]
+)
+def test_a_syntax_without_a_decoder_is_one_line_that_names_the_packages(
+    syntax: Any, save_dicom: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Decoder, "is_available", property(lambda self: False))  # whatever is installed
+    coded = encapsulate([b"\xff\xd8\xff\xf7"])
+    with pytest.raises(
+        ImageError, match=r"; export it .*, or pip install pylibjpeg pylibjpeg-libjpeg"
+    ) as told:
+        read_image(save_dicom(RAMP, syntax=syntax, PixelData=coded))
+    assert len(str(told.value).splitlines()) == 1
+    assert syntax.name.partition(",")[0].partition(" (")[0] in str(told.value)
 
 
 def test_a_file_without_a_preamble_is_known_by_its_suffix(save_dicom: Save, tmp_path: Path) -> None:

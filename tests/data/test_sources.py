@@ -295,6 +295,10 @@ def test_a_page_is_named_after_the_file_or_in_a_column(here: Path) -> None:
     assert first == "found the page 'x', expected a number from 0, or nothing for the first"
     assert second == "found the page '-1', expected a number from 0, or nothing for the first"
     assert "no such file" in _refusal("missing.tif#page=1")
+    assert "no such file" in _refusal("missing.tif#page=-1")
+    for odd in ("-1", "", "1.5", "first"):
+        assert f"the page {odd!r}" in _refusal(f"a.tif#page={odd}")
+        assert "pages count from 0" in _refusal(f"a.tif#page={odd}")
 
 
 def test_medical_suffixes_are_found_in_folders_and_double_ones_as_a_whole(here: Path) -> None:

@@ -117,6 +117,8 @@ def test_a_page_of_a_single_picture_and_a_senseless_one(tmp_path: Path) -> None:
         read_image(tmp_path / "a.png", page=1)
     with pytest.raises(UsageError, match="page=-1"):
         read_image(tmp_path / "a.png", page=-1)
+    with pytest.raises(ImageError, match=r"found the page '-1'.*pages count from 0"):
+        read_image(f"{tmp_path / 'a.png'}#page=-1")
 
 
 def test_a_file_whose_name_looks_like_a_page_is_that_file(tmp_path: Path) -> None:
@@ -156,6 +158,58 @@ def test_a_chain_of_pages_that_bites_its_tail_ends(tmp_path: Path) -> None:
     struct.pack_into("<I", data, last + 2 + 12 * count, first)
     path.write_bytes(bytes(data))
     assert read_image(path).pages == 2
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "lzma", "zstd"])
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_compressed_files_give_the_exact_pixels_with_pillow_alone(
+    compression: str, predictor: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    for pixels in (COLOURS, COLOURS[..., 0], WIDE[..., 0]):
+        try:
+            Image.fromarray(pixels).save(
+                tmp_path / "a.tif", compression=compression, tiffinfo={317: predictor}
+            )
+        except OSError:
+            pytest.skip(f"this Pillow's libtiff is built without {compression}")
+        shown = pixels if pixels.ndim == 3 else pixels[..., np.newaxis].repeat(3, 2)
+        np.testing.assert_array_equal(_levels(tmp_path / "a.tif"), _by_type(shown))
+
+
+def test_jpeg_in_a_tiff_gives_the_pixels_of_the_jpeg(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 64 * 64).astype(np.uint8).reshape(64, 64)
+    Image.fromarray(smooth).save(tmp_path / "a.tif", compression="jpeg", quality=95)
+    np.testing.assert_allclose(_levels(tmp_path / "a.tif")[..., 0], smooth, atol=4)
+
+
+@pytest.mark.parametrize("number", [50001, 34712, 34661, 99])
+def test_a_compression_that_nothing_here_decodes_is_one_line_with_the_mend(
+    number: int, tmp_path: Path
+) -> None:
+    path = _pillows(tmp_path)
+    data = bytearray(path.read_bytes())
+    entry = data.index(struct.pack("<HHI", 259, 3, 1))
+    struct.pack_into("<H", data, entry + 8, number)
+    path.write_bytes(data)
+    with pytest.raises(
+        ImageError, match=r"; (copy the file again, or )?save it .*(as PNG|with deflate)"
+    ) as told:
+        read_image(path)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_lzw_of_samples_that_pillow_misreads_names_the_package_that_decodes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(COLOURS[..., 0]).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={339: 2})
+
+    def absent(*_: Any, **__: Any) -> None:
+        raise ValueError("<COMPRESSION.LZW: 5> requires the 'imagecodecs' package")
+
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", absent)
+    with pytest.raises(ImageError, match="pip install imagecodecs"):
+        read_image(tmp_path / "a.tif")
 
 
 def test_without_tifffile_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

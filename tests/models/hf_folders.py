@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from tests.detectors import small_detr
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 PATCHES = {"image_size": 32, "patch_size": 8}
@@ -44,22 +45,7 @@ def _segformer() -> Any:
 
 
 def _detr() -> Any:
-    backbone = transformers.ResNetConfig(**STAGES, out_features=["stage2"])
-    config = transformers.DetrConfig(
-        use_timm_backbone=False,
-        backbone=None,
-        backbone_config=backbone,
-        d_model=16,
-        encoder_layers=1,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_queries=5,
-        **FIVE,
-    )
-    return transformers.DetrForObjectDetection(config)
+    return small_detr(labels=5)
 
 
 def _vit_without_head() -> Any:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from whycam.errors import UsageError, WeightsError
-from whycam.models.convert import convert_weights, unpickle_anything
+from whycam.models.convert import convert_weights, trusting, unpickle_anything
 from whycam.models.weights import read_weights
 
 
@@ -164,6 +164,40 @@ def test_the_code_of_a_hostile_file_runs_only_where_it_is_trusted(
     done = convert_weights(file, unpickle=unpickle_anything)
     assert marker.exists()
     _assert_same(load_file(done.place), {"a": torch.ones(2)})
+
+
+@pytest.mark.parametrize("kind", ["archive", "legacy", "plain"])
+def test_trust_is_asked_for_only_by_a_file_that_holds_more_than_tensors(tmp_path: Path, kind: str) -> None:
+    file, marker = tmp_path / "w.pth", tmp_path / "marker"
+    warned: list[bool] = []
+    unpickle = trusting(lambda: warned.append(marker.exists()))
+    for content, warnings in (({"a": torch.ones(2)}, []), ({"a": _Hostile(marker)}, [False])):
+        if kind == "plain":
+            file.write_bytes(pickle.dumps({"a": 1} if not warnings else content))
+        else:
+            torch.save(content, file, _use_new_zipfile_serialization=kind == "archive")
+        unpickle(file)
+        # a pickle that torch.save has not written is never one of tensors only; the warning comes first
+        assert warned == (warnings if kind != "plain" else [False] * (1 + len(warnings)))
+    assert marker.exists()
+
+
+def test_a_broken_checkpoint_is_not_run_even_when_trusted(tmp_path: Path, refused: Any) -> None:
+    file = tmp_path / "w.pth"
+    torch.save({"a": torch.ones(2000)}, file, _use_new_zipfile_serialization=False)
+    file.write_bytes(file.read_bytes()[:-1000])
+    with refused(WeightsError, "broken or cut off"):
+        convert_weights(file, unpickle=trusting(lambda: pytest.fail("trusted")))
+
+
+def test_the_values_are_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda at: (done.append("sync"), sync(at))[1])
+    monkeypatch.setattr(os, "replace", lambda a, b: (done.append("name"), replace(a, b))[1])
+    torch.save(_state(), tmp_path / "w.pth")
+    convert_weights(tmp_path / "w.pth")
+    assert done[:2] == ["sync", "name"]
 
 
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"ema": None, "model": m, "epoch": 3}])

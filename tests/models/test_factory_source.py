@@ -10,6 +10,7 @@ from PIL import Image
 
 from whycam.errors import ModelError, UsageError
 from whycam.models import load
+from whycam.models.weights import state_sha256
 
 GIVEN: dict[str, Any] = {"size": 16, "mean": (0.5,) * 3, "std": (0.5,) * 3}
 NETWORK = """
@@ -81,6 +82,37 @@ def test_a_factorys_random_weights_repeat_and_the_global_generator_is_untouched(
     first, second = load(f"{file}:make", **GIVEN), load(f"{file}:make", **GIVEN)
     assert torch.equal(first.module[0].weight, second.module[0].weight)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_a_factory_made_is_known_by_a_digest_that_only_its_tensors_change(write: Writer) -> None:
+    def digest(more: str) -> str | None:
+        made = f"network = nn.Conv2d(3, 4, 3)\n    {more}\n    return network"
+        content = f"from torch import nn\ndef make():\n    {made}\n"
+        return load(f"{write(content)}:make", **GIVEN).provenance.sha256
+
+    plain = digest("pass")
+    assert plain is not None
+    assert digest("other = 1") == plain
+    changed = {
+        digest("network.weight.data[0, 0, 0, 0] += 1e-3"),
+        digest("network.double()"),
+        digest("network = nn.Sequential(network)"),
+        digest("network.weight = nn.Parameter(network.weight.data.reshape(4, 9, 3, 1))"),
+    }
+    assert len(changed - {plain, None}) == 4
+
+
+def test_a_digest_counts_every_kind_of_tensor_and_is_none_where_there_are_no_plain_values() -> None:
+    kinds = [torch.ones(2, dtype=kind) for kind in (torch.bfloat16, torch.bool, torch.int8, torch.complex64)]
+    digests = {state_sha256({"a": tensor}) for tensor in (*kinds, torch.tensor(1.0), torch.ones(0))}
+    assert len(digests - {None}) == 6
+    turned = torch.arange(6.0).reshape(2, 3).t()
+    assert state_sha256({"a": turned}) == state_sha256({"a": turned.contiguous()})
+    assert state_sha256({"a": torch.ones(2), "b": {"of": "another kind"}}) == state_sha256(
+        {"a": torch.ones(2)}
+    )
+    assert state_sha256({"a": torch.ones(2, device="meta")}) is None
+    assert state_sha256({"a": torch.eye(2).to_sparse()}) is None
 
 
 @pytest.mark.parametrize("lacking", [{"size"}, {"mean"}, {"std"}, {"size", "mean", "std"}])

@@ -421,6 +421,8 @@ def test_class_names_are_the_configurations_but_not_its_placeholders(tmp_path: P
     names = ("cat", "dog", "fox", "owl", "猫")
     change_json(tmp_path / "config.json", id2label={str(i): name for i, name in enumerate(names)})
     assert load(f"hf:{tmp_path}", **GIVEN).class_names == names
+    change_json(tmp_path / "config.json", problem_type="regression")  # names of values are none of classes
+    assert load(f"hf:{tmp_path}", **GIVEN).class_names is None
 
 
 @pytest.mark.parametrize("kind", ["clip", "siglip"])

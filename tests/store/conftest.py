@@ -6,7 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from whycam.errors import RunError
 from whycam.store import LayerRecord, Manifest, MethodRecord, ModelRecord, Row, Run, RunWriter
+
+
+def one_line(caught: pytest.ExceptionInfo[RunError]) -> str:
+    """The error's text, which must be one line."""
+    text = str(caught.value)
+    assert len(text.splitlines()) == 1
+    return text
 
 
 @pytest.fixture(scope="session")

@@ -11,17 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tests.store.conftest import one_line
 
 from whycam.errors import RunError
 from whycam.store import COLUMN_NAMES, Manifest, Row, Run, RunWriter, read_run
 from whycam.store.manifest import dump_document
 from whycam.store.schema import rows_to_table
-
-
-def one_line(caught: pytest.ExceptionInfo[RunError]) -> str:
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    return text
 
 
 def test_a_run_that_is_not_finished_is_read_like_a_finished_one(

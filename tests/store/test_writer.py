@@ -12,18 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.store.conftest import one_line
 
 from whycam.errors import RunError
 from whycam.store import Manifest, Row, Run, RunWriter, read_run
 from whycam.store import files as files_module
 
 PNG = b"\x89PNG\r\n\x1a\n picture"
-
-
-def one_line(caught: pytest.ExceptionInfo[RunError]) -> str:
-    text = str(caught.value)
-    assert len(text.splitlines()) == 1
-    return text
 
 
 def test_a_finished_run_is_a_manifest_a_table_and_its_pictures(

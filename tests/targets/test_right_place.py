@@ -1,12 +1,12 @@
 """Maps land where the truth is known: on the square that a small trained network must have looked at.
 
-The bounds are below the least share that was measured with seeds 0 to 3, and well above the share of the
-image that the square covers with a cell around it (0.18 to 0.25).
+The bounds are below the least share that was measured with seeds 0 to 3 (RetinaNet: 0 to 7), and well above
+the share of the image that the square covers with a cell around it (0.18 to 0.25).
 """
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
+from typing import get_args
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ from whycam import (
     Value,
     explain,
 )
-from whycam.targets import Target
+from whycam.targets import Side, Target
 
 CELL = 8
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -249,22 +249,52 @@ def test_a_box_of_faster_rcnn_is_explained_by_its_object() -> None:
             assert found > 0.4
 
 
-def test_a_box_of_retinanet_is_explained_by_the_object_in_it() -> None:
-    torch.manual_seed(0)
-    head = RetinaNetHead(32, 1, 4, norm_layer=partial(nn.GroupNorm, 8))  # or it would learn for minutes
+def retinanet(seed: int) -> nn.Module:
+    """Return a RetinaNet that has learned to move its boxes' edges, not only to score them."""
+    torch.manual_seed(seed)
+    head = RetinaNetHead(32, 1, 4)
+    for part in (head.classification_head, head.regression_head):
+        part.conv = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU())  # four would learn for minutes
     anchors = AnchorGenerator(((16,),), ((1.0,),))
     detector = RetinaNet(Named("0"), anchor_generator=anchors, head=head, **SMALL)
-    model = trained(detector, detection_loss, steps=80)
-    images, squares_of = squares([[RED, BLUE]] * 8, 1000)
+    return trained(detector, lambda model, step: detection_loss(model, step + 10_000 * seed), steps=150)
+
+
+@pytest.fixture(scope="module", params=[0, 1])
+def learned_retinanet(request: pytest.FixtureRequest, one_thread_a_module: None) -> nn.Module:
+    return retinanet(request.param)
+
+
+def on_own_box(model: nn.Module, target: Target, seed: int = 0) -> Tensor:
+    """Return how much of each map is on the square that its box is about, of the maps that are not blank.
+
+    The network may find either square first; what counts is that the map is on the box that it found.
+    """
+    images, squares_of = squares([[RED, BLUE]] * 8, 1000 + seed)
     explanation = explain(
-        model, images, target=BoxScore(), layer="backbone.stages", method="hirescam", batch_size=4
+        model, images, target=target, layer="backbone.stages", method="layercam", batch_size=4
     )
-    # the network may find either square first; what counts is that the map is on the box that it found
     found = explanation.targets.boxes  # type: ignore[attr-defined]
     nearest = [
         min(places, key=lambda place, box=box: float((torch.tensor(place) - box).abs().sum()))
         for places, box in zip(squares_of, found, strict=True)
     ]
-    assert float((torch.tensor(nearest) - found).abs().max()) < CELL
+    assert float((torch.tensor(nearest) - found).abs().mean()) < 1  # an anchor's own edges are 1.9 off
+    # torchvision cuts boxes at the image's rim, and nothing moves an edge that was cut
+    cut = (explanation.scores == 0) | (explanation.scores == SIZE)
+    assert not bool((explanation.blank & ~cut).any())
     shares = inside(explanation.heatmaps(), nearest, CELL)
-    assert float(shares.mean()) > 0.6
+    return shares[~explanation.blank]
+
+
+def test_a_box_of_retinanet_is_explained_by_the_object_in_it(learned_retinanet: nn.Module) -> None:
+    assert float(on_own_box(learned_retinanet, BoxScore()).mean()) > 0.8
+
+
+@pytest.mark.parametrize("side", get_args(Side))
+def test_an_edge_of_retinanets_box_is_explained_by_the_object_in_it(
+    learned_retinanet: nn.Module, side: Side
+) -> None:
+    shares = on_own_box(learned_retinanet, BoxCoordinate(side))
+    assert len(shares) > 4
+    assert float(shares.mean()) > 0.7

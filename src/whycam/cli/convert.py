@@ -10,7 +10,7 @@ from whycam.cli.console import tell
 from whycam.cli.options import JsonOption
 
 _OUT_HELP = "The file to write.  [default: FILE with the ending .safetensors]"
-_TRUST_HELP = "Load a pickle that holds more than tensors. THIS RUNS ANY CODE IN IT."
+_TRUST_HELP = "Load also a pickle that holds more than tensors. THIS RUNS ANY CODE IN IT."
 
 
 def convert(
@@ -24,13 +24,19 @@ def convert(
 
     The result holds the same keys and values and nothing else, so it can be read without running anything.
     """
-    from whycam.models.convert import convert_weights, unpickle_anything
+    from whycam.models.convert import convert_weights, trusting
     from whycam.models.weights import unpickle_tensors
 
-    if trust_pickle:
+    trusted: list[Path] = []
+
+    def warn() -> None:
+        trusted.append(file)
         tell("warning", f"--trust-pickle: loading {str(file)!r} runs whatever code it holds, as you")
-    unpickle = unpickle_anything if trust_pickle else unpickle_tensors
+
+    unpickle = trusting(warn) if trust_pickle else unpickle_tensors
     done = convert_weights(file, out, unpickle=unpickle, overwrite=force)
+    if trust_pickle and not trusted:
+        tell("note", "--trust-pickle was not needed: the file holds tensors only, and nothing in it was run")
     for note in done.weights.notes:
         tell("note", note)
     if done.shared:
@@ -42,6 +48,6 @@ def convert(
         "tensors": done.count,
         "shared": done.shared,
         "notes": done.weights.notes,
-        "trusted_pickle": trust_pickle,
+        "trusted_pickle": bool(trusted),
     }
     return Answer([f"{done.count} tensors of {done.weights.name} written to {str(done.place)!r}"], data)

@@ -113,14 +113,25 @@ def _number(text: str, kind: str) -> int:
     return int(text)
 
 
+def _value(text: str, names: Sequence[str], kind: str) -> Target:
+    index = _number(text, kind)
+    if len(names) > 1:
+        meant = f", such as index:{index} ({names[index]})" if index < len(names) else ""
+        raise TargetError(
+            f"target '{kind}:{text}' is a number of a regression model, and this one has {len(names)} "
+            f"classes; give a class{meant}"
+        )
+    return Value(index, lower=kind == "-value")
+
+
 # What stands before a colon where the rest is no target of a class by itself.
 _KINDS: dict[str, Callable[[str, Sequence[str]], Target]] = {
     "prob": lambda text, names: Probability(_class_target(text, names)),
     "sigmoid": lambda text, names: Probability(_class_target(text, names), activation="sigmoid"),
     "mask": _mask,
     "box": _box,
-    "value": lambda text, names: Value(_number(text, "value")),
-    "-value": lambda text, names: Value(_number(text, "-value"), lower=True),
+    "value": lambda text, names: _value(text, names, "value"),
+    "-value": lambda text, names: _value(text, names, "-value"),
 }
 
 

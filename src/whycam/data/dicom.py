@@ -226,7 +226,7 @@ def _require_decoder(image: OpenDicom) -> None:
         pass
     raise RefusedError(
         f"{_KIND} in {image.syntax}, for which pydicom has no decoder here",
-        f"{_SAVE_PLAIN}, or install pylibjpeg with its plug-ins",
+        f"{_SAVE_PLAIN}, or pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg",
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from whycam.data.printable import printable
 from whycam.data.refusal import RefusedError
 
 FIRST_OF_SEVERAL = "only the first of several pages is seen; name another one as FILE#page=N, counted from 0"
@@ -18,6 +19,7 @@ MIDDLE_OF_SEVERAL = (
 )
 
 _NAMED_PAGE = re.compile(r"(.+)#page=([0-9]{1,9})", re.DOTALL)
+_ODD_PAGE = re.compile(r"(.+)#page=(.*)", re.DOTALL)
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -48,6 +50,16 @@ def split_page(path: str | Path) -> tuple[Path, int | None]:
     if named is None or os.path.lexists(text):
         return Path(path), None
     return Path(named[1]), int(named[2])
+
+
+def refuse_odd_page(path: str | Path) -> None:
+    """Raise RefusedError for ``FILE#page=...`` of a file that is there, and no number behind it."""
+    text = os.fspath(path)
+    odd = _ODD_PAGE.fullmatch(text)
+    if odd is None or _NAMED_PAGE.fullmatch(text) or os.path.lexists(text) or not os.path.isfile(odd[1]):
+        return
+    found = f"the page {printable(odd[2])!r}, which is no number of a page"
+    raise RefusedError(found, "pages count from 0: write #page=0 for the first")
 
 
 def with_page(path: Path, page: int) -> Path:

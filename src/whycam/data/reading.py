@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from whycam.data import dicom, nifti
-from whycam.data.pages import Decoded, split_page
+from whycam.data.pages import Decoded, refuse_odd_page, split_page
 from whycam.data.pillow import UnknownHeaderError, decode_by_pillow
 from whycam.data.printable import one_line, printable
 from whycam.data.refusal import LacksPackageError, RefusedError
@@ -100,6 +100,7 @@ def read_image(path: str | Path, *, page: int | None = None, max_pixels: int = 1
         raise UsageError(f"found page={page}, expected a number from 0; leave it out for the first")
     file, named = split_page(path)
     try:
+        refuse_odd_page(path)
         data = file_bytes(file)
         with decoders_silenced():
             decoded = _decoded(data, file, named if page is None else page, max_pixels)

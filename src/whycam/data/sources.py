@@ -10,8 +10,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from whycam.data.manifest import Row, read_rows
-from whycam.data.pages import split_page, with_page
+from whycam.data.pages import refuse_odd_page, split_page, with_page
 from whycam.data.printable import printable
+from whycam.data.refusal import RefusedError
 from whycam.data.walking import ANY_DEPTH, Found, walk
 from whycam.errors import UsageError
 
@@ -112,6 +113,12 @@ def _lister(source: str, *, only: bool) -> _Lister:
         return functools.partial(_file_item, path)
     if source and os.path.isfile(split_page(source)[0]):
         return functools.partial(_file_item, path)
+    try:
+        refuse_odd_page(path)
+    except RefusedError as refused:
+        raise UsageError(
+            f"{_quoted(source)}: found {refused.found}, expected pictures; {refused.mend}"
+        ) from refused
     if _WILDCARDS & set(source):
         return functools.partial(_glob_items, path)
     raise UsageError(f"{_quoted(source)}: found no such file or folder, expected pictures; check the path")

@@ -75,7 +75,12 @@ def page_samples(data: bytes, page: int, max_pixels: int) -> tuple[Samples, int]
     except RefusedError:
         raise
     except Exception as error:
-        reason = type(error).__name__
+        reason, lacks_codec = type(error).__name__, "imagecodecs" in str(error)
+    if lacks_codec:
+        raise RefusedError(
+            f"{_KIND} of these samples whose compression tifffile has no decoder for here",
+            "pip install imagecodecs, or save it uncompressed, or with deflate",
+        )
     return refuse_undecodable(_KIND, reason)
 
 

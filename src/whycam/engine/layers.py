@@ -20,6 +20,7 @@ from whycam.engine.capture import HALF_SCALE, channels_of, hints_of, queries_of
 from whycam.engine.grid import Layout, read_layout
 from whycam.engine.inputs import Inputs
 from whycam.engine.nested import grid_key, tensors_in
+from whycam.engine.paths import earliest_uses, paths_between
 from whycam.engine.session import check_parameters, explaining, plain, same_random_state
 from whycam.errors import AbsentError, EngineError, LayerError
 from whycam.types import Images
@@ -288,8 +289,8 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
     with torch.enable_grad():
         scaled = score * (HALF_SCALE if half else 1.0)
     torch.autograd.grad(scaled, pixels, retain_graph=True, allow_unused=True)
-    paths = _paths_between(score, pixels)
-    earliest = _earliest_uses(paths)
+    paths = paths_between(score, pixels)
+    earliest = earliest_uses(paths)
     none = score.new_zeros((), dtype=torch.float32)
     shares = torch.stack([none if visit.reached is None else visit.reached for visit in visits])
     for visit, share in zip(visits, shares.tolist(), strict=True):
@@ -297,67 +298,6 @@ def _measure(visits: list[_Visit], score: Tensor, pixels: Tensor) -> None:
         visit.trunk = paths.all_pass(visit.edge.node)
         visit.passed_by = earliest.get((visit.edge.node, visit.edge.output_nr), inf) < visit.finished
         visit.merged = (paths.to_image.get(visit.edge.node, 0), paths.from_score.get(visit.edge.node, 0))
-
-
-@dataclass(frozen=True)
-class _Paths:
-    """How many paths lead from the score to each node, and from there on to the image."""
-
-    from_score: dict[Node, int]
-    to_image: dict[Node, int]
-    total: int
-
-    def all_pass(self, node: Node) -> bool:
-        return self.total > 0 and self.from_score.get(node, 0) * self.to_image.get(node, 0) == self.total
-
-
-def _paths_between(score: Tensor, pixels: Tensor) -> _Paths:
-    start = get_gradient_edge(score).node
-    end = get_gradient_edge(pixels).node
-    order = _topological(start)
-    to_image: dict[Node, int] = {}
-    for node in reversed(order):
-        to_image[node] = 1 if node is end else sum(to_image[after] for after in _following(node))
-    from_score = dict.fromkeys(order, 0)
-    from_score[start] = 1
-    for node in order:
-        for after in _following(node):
-            from_score[after] += from_score[node]
-    return _Paths(from_score, to_image, to_image[start])
-
-
-def _earliest_uses(paths: _Paths) -> dict[tuple[Node, int], int]:
-    """Return when the output of each operation was used for the first time, among those the score needs."""
-    earliest: dict[tuple[Node, int], int] = {}
-    for node in paths.from_score:
-        number = node._sequence_nr()
-        for used in node.next_functions:
-            if used[0] is not None:
-                key = (used[0], used[1])
-                earliest[key] = min(number, earliest.get(key, number))
-    return earliest
-
-
-def _following(node: Node) -> list[Node]:
-    return [after for after, _ in node.next_functions if after is not None]
-
-
-def _topological(start: Node) -> list[Node]:
-    """Return the graph's nodes so that each comes before those that follow it; no recursion."""
-    finished: list[Node] = []
-    seen = {start}
-    stack = [(start, iter(_following(start)))]
-    while stack:
-        node, rest = stack[-1]
-        for after in rest:
-            if after not in seen:
-                seen.add(after)
-                stack.append((after, iter(_following(after))))
-                break
-        else:
-            finished.append(node)
-            stack.pop()
-    return finished[::-1]
 
 
 @dataclass(frozen=True)

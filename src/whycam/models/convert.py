@@ -18,13 +18,16 @@ from whycam.errors import UsageError, WeightsError
 from whycam.models.messages import one_line
 from whycam.models.weights import (
     STATE_KEYS,
+    HoldsMoreError,
     StateDict,
     Unpickle,
     WeightsFile,
     is_torchscript,
     read_weights,
+    unpickle_only_tensors,
     unpickle_tensors,
 )
+from whycam.store.files import sync_file, sync_folder
 
 # torch.save's own format before its archives begins with this number, in any of pickle's protocols
 _LEGACY_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
@@ -56,6 +59,22 @@ def unpickle_anything(file: Path) -> Any:
         # they are about old formats and changed source, which is why one converts
         warnings.simplefilter("ignore")
         return _states_for_modules(_loader(file)(file))
+
+
+def trusting(warn: Callable[[], None]) -> Unpickle:
+    """Return what reads a pickle of tensors without running anything, and any other after ``warn()``.
+
+    The other RUNS THE CODE THAT THE FILE NAMES. Raises WeightsError.
+    """
+
+    def unpickle(file: Path) -> Any:
+        try:
+            return unpickle_only_tensors(file)
+        except HoldsMoreError:
+            warn()
+        return unpickle_anything(file)
+
+    return unpickle
 
 
 def convert_weights(
@@ -172,7 +191,9 @@ def _write(tensors: StateDict, place: Path, metadata: dict[str, str]) -> None:
     temporary = place.with_name(f".{place.name}.{os.getpid()}.{next(_numbers)}.tmp")
     try:
         save_file(dict(tensors), temporary, metadata)
+        sync_file(temporary)  # or a failing power supply could leave the name without the values
         os.replace(temporary, place)
+        sync_folder(place.parent)
     except (OSError, safetensors.SafetensorError, ValueError, KeyError, RuntimeError) as error:
         raise UsageError(
             f"'{one_line(place, 120)}' cannot be written: {one_line(error, 160)}; check the folder of --out "

@@ -255,7 +255,8 @@ def _class_names(config: Any) -> tuple[str, ...] | None:
     by_index = config.id2label or {}
     names = tuple(one_line(by_index.get(index, "")) for index in range(config.num_labels))
     are_placeholders = all(name == f"LABEL_{index}" for index, name in enumerate(names))
-    return None if are_placeholders or not all(names) else names
+    are_values = getattr(config, "problem_type", None) == "regression"
+    return None if are_placeholders or are_values or not all(names) else names
 
 
 def _preprocessing(folder: Path, reference: str) -> Preprocessing | None:

@@ -23,7 +23,8 @@ class Provenance:
     """Where a network's weights are from.
 
     ``name`` is the weights file's name, the published weights' name or the factory; ``sha256`` is the
-    weights file's, where there is one; ``notes`` say what was chosen while loading, one line each.
+    weights file's, where there is one, or of what a factory made (see `state_sha256`); ``notes`` say what
+    was chosen while loading, one line each.
     ``loaded`` is (keys loaded, the network's keys) where a file filled the network in part only.
     ``downloadable`` is false of random weights where ``--download`` has nothing to get.
     """
@@ -40,16 +41,19 @@ class Provenance:
         said = {
             "random": "random weights: the maps say nothing about any trained model; "
             f"pass --weights FILE{' or --download' if self.downloadable else ''}",
-            "file": f"weights of {self.name} (SHA-256 {(self.sha256 or '')[:12]})",
+            "file": f"weights of {self.name}{self._digest()}",
             "pretrained": f"published weights {self.name}",
             "demo": "the trained weights of the demo network inside the package",
-            "factory": f"weights as {self.name} made them: whether they are trained is not known; "
-            "pass --weights FILE to load some",
+            "factory": f"weights as {self.name} made them{self._digest()}: "
+            "whether they are trained is not known; pass --weights FILE to load some",
         }[self.kind]
         caution = (
             () if self.loaded is None else (f"{PARTLY_RANDOM}: {self.loaded[0]} of {self.loaded[1]} loaded",)
         )
         return "; ".join((*caution, said, *self.notes))
+
+    def _digest(self) -> str:
+        return "" if self.sha256 is None else f" (SHA-256 {self.sha256[:12]})"
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain data for a manifest."""

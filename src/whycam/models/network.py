@@ -7,7 +7,7 @@ from whycam.errors import ModelError, UsageError
 from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_partially, load_strictly
 from whycam.models.loaded import Provenance
 from whycam.models.source import Built, ModelOptions, ModelSource, refuse_other_classes
-from whycam.models.weights import WeightsFile, read_weights
+from whycam.models.weights import WeightsFile, read_weights, state_sha256
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,10 @@ def unweighted_network(source: ModelSource, options: ModelOptions) -> Network:
     """Build the network with the weights it has when none are asked for: random ones, mostly."""
     built = source.build(options.num_classes)
     count = source.default_classes if options.num_classes is None else options.num_classes
-    return Network(built, source.unweighted, _names_of(source, count), count)
+    provenance = source.unweighted
+    if provenance.kind == "factory":  # no reference, seed or file says which weights these are
+        provenance = replace(provenance, sha256=state_sha256(built.module.state_dict()))
+    return Network(built, provenance, _names_of(source, count), count)
 
 
 def published_network(source: ModelSource, reference: str, options: ModelOptions) -> Network:

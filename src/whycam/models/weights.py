@@ -49,15 +49,27 @@ class WeightsFile:
     notes: tuple[str, ...] = ()
 
 
+class HoldsMoreError(Exception):
+    """The file holds more than tensors; the text is the whole line for the user. It never leaves the room."""
+
+
 def unpickle_tensors(file: Path) -> Any:
     """Read a pickle that holds nothing but tensors and plain values, and run nothing.
 
     Of other types only ``argparse.Namespace`` is let in, which timm's training script writes and which
     holds no code. Raises WeightsError that names what else is in the file.
     """
+    try:
+        return unpickle_only_tensors(file)
+    except HoldsMoreError as error:
+        raise WeightsError(str(error)) from error
+
+
+def unpickle_only_tensors(file: Path) -> Any:
+    """Do as ``unpickle_tensors``, but tell more than tensors (HoldsMoreError) from a file that is broken."""
     name = one_line(file.name, 80)
     if is_torchscript(file):
-        raise WeightsError(
+        raise HoldsMoreError(
             f"'{name}' is a TorchScript archive, which holds code; expected tensors only; {_convert(file)}"
         )
     with warnings.catch_warnings(), torch.serialization.safe_globals([argparse.Namespace]):
@@ -66,7 +78,24 @@ def unpickle_tensors(file: Path) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True)
         # a broken or hostile file can fail in the unpickler with nearly any type; all are re-raised
         except Exception as error:
-            raise WeightsError(_refusal(file, name, error)) from error
+            raise _refusal(file, name, error) from error
+
+
+def state_sha256(state: Mapping[str, Any]) -> str | None:
+    """Return the SHA-256 (hex) of a state dict's names, number types, shapes and bytes, in its order.
+
+    What is no tensor is left out. None where a tensor has no plain values, being sparse, quantised or
+    without data. Unlike a file's digest it does not depend on how the tensors are stored.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in state.items():
+        if not isinstance(tensor, Tensor):
+            continue
+        if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_meta:
+            return None
+        digest.update(f"{name}\0{tensor.dtype}\0{list(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_weights(path: str | Path, unpickle: Unpickle = unpickle_tensors) -> WeightsFile:
@@ -213,19 +242,19 @@ def _convert(file: Path) -> str:
     return f"where you trust the file, take the tensors out of it: whycam convert {path} --trust-pickle"
 
 
-def _refusal(file: Path, name: str, error: Exception) -> str:
+def _refusal(file: Path, name: str, error: Exception) -> HoldsMoreError | WeightsError:
     if refused := _refused_globals(file, error):
-        return (
+        return HoldsMoreError(
             f"'{name}' is refused: besides tensors it holds {some_of(refused, 6)}, and rebuilding those "
             f"could run code; {_convert(file)}"
         )
     if "weights_only" in str(error):
-        return (
+        return HoldsMoreError(
             f"'{name}' is refused: it is no checkpoint of torch.save, or a pickle that holds more than "
             f"tensors; {_convert(file)}"
         )
     kind = f"{type(error).__name__}: {one_line(error, 100)}".removesuffix(": ")
-    return f"'{name}' is broken or cut off ({kind}); copy or download it again"
+    return WeightsError(f"'{name}' is broken or cut off ({kind}); copy or download it again")
 
 
 def _refused_globals(file: Path, error: Exception) -> list[str]:

@@ -72,6 +72,12 @@ def write_atomically(target: Path, scratch: Path, produce: Callable[[BinaryIO], 
         raise
 
 
+def sync_file(path: Path) -> None:
+    """Put a file's content on the disk. Raises OSError when the disk fails."""
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+
+
 def sync_folder(folder: Path) -> None:
     """Put a folder's names on the disk, where the system can. Raises OSError when the disk fails."""
     if os.name == "nt":
