@@ -49,6 +49,10 @@ class PerImage(Target):
         """Return the targets of these images."""
         return PerImage(tuple(self.targets[row] for row in rows.tolist()))
 
+    def part(self, start: int, stop: int) -> "PerImage":
+        """Return the targets of images ``start`` to ``stop``, without asking a tensor for its numbers."""
+        return PerImage(self.targets[start:stop])
+
     def count(self) -> int:
         """Return the number of targets."""
         return len(self.targets)
@@ -84,6 +88,10 @@ class Composed(Target):
     def select(self, rows: Rows) -> "Composed":
         """Return the same of each target for these images."""
         return self.made_of([target.select(rows) for target in self.operands()])
+
+    def part(self, start: int, stop: int) -> "Composed":
+        """Return the same of each target's part."""
+        return self.made_of([target.part(start, stop) for target in self.operands()])
 
     def join(self, others: Sequence[Any], counts: Sequence[int]) -> "Composed | None":
         """Join each of its targets with the others' at its place."""
