@@ -25,6 +25,7 @@ ORACLES = {
     "layercam": gradient.layercam,
     "eigencam": activation.eigencam,
     "eigengradcam": activation.eigengradcam,
+    "segeigencam": activation.segeigencam,
     "kpcacam": activation.kpcacam,
     "fem": activation.fem,
     "dff": None,

@@ -83,6 +83,7 @@ _BUILT_IN = (
     Method("layercam", gradient.layercam, "gradient", F_AND_BACK, "Jiang 2021", "every position by its positive gradient; good on shallow layers too"),
     Method("eigencam", activation.eigencam, "activation", F_ONLY, "Muhammad 2020", "first principal direction; blind to the class"),
     Method("eigengradcam", activation.eigengradcam, "gradient", F_AND_BACK, "practice", "first principal direction of gradient x activation"),
+    Method("segeigencam", activation.segeigencam, "gradient", F_AND_BACK, "Chung 2025", "first principal direction of |gradient| x activation; for segmentation"),
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
