@@ -21,6 +21,7 @@ PUBLIC = {
     "Contrast",
     "EngineError",
     "Explanation",
+    "Finer",
     "FirstComponent",
     "FlipAverage",
     "ImageError",

@@ -14,9 +14,9 @@ from whycam.errors import LayerError, MethodError, UsageError
 from whycam.explanation import Explanation, Origin
 from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.registry import MethodFunction
+from whycam.methods.registry import Explained, MethodFunction
 from whycam.passes import Pass, passes_of
-from whycam.targets import Target, TargetLike, as_target, join_targets
+from whycam.targets import Finer, Target, TargetLike, as_target, join_targets
 from whycam.types import CropGeometry, Images, Map
 
 if TYPE_CHECKING:
@@ -279,34 +279,54 @@ def _explain_batch(
     smoothing: Smoothing | None,
 ) -> list[list[Explanation]]:
     clean = capture(module, inputs, layers)
-    pinned = [target.pin(clean.outputs) for target in targets]
+    kinds = tuple(dict.fromkeys(method.explained for method in methods))
+    pinned = [_explained(target, kind).pin(clean.outputs) for target in targets for kind in kinds]
     passes = passes_of(module, inputs, clean, pinned)
+    some = {kind: [method for method in methods if method.explained == kind] for kind in kinds}
+    asked = [some[kind] for _ in targets for kind in kinds]
     if isinstance(smoothing, Averaging):
-        maps = _averaged(module, inputs, layers, methods, pinned, smoothing)
+        maps = _averaged(module, inputs, layers, asked, pinned, smoothing)
     else:
-        maps = [[one.map(method, smoothing) for method in methods] for one in passes]
-    return [
-        [_explanation(one, method, found) for method, found in zip(methods, row, strict=True)]
-        for one, row in zip(passes, maps, strict=True)
+        maps = [
+            [one.map(method, smoothing) for method in own] for one, own in zip(passes, asked, strict=True)
+        ]
+    found = [
+        [_explanation(one, method, each) for method, each in zip(own, row, strict=True)]
+        for one, own, row in zip(passes, asked, maps, strict=True)
     ]
+    return [_in_order(found[at : at + len(kinds)], kinds, methods) for at in range(0, len(found), len(kinds))]
+
+
+def _explained(target: Target, kind: Explained) -> Target:
+    """Return what a method explains of a target; a comparison that is asked for already stays as it is."""
+    return target if kind == "target" or isinstance(target, Finer) else Finer(target)
+
+
+def _in_order(
+    found: Sequence[Sequence[Explanation]], kinds: Sequence[Explained], methods: Sequence[Method]
+) -> list[Explanation]:
+    """Bring one target's explanations, grouped by what was explained, into the order of the methods."""
+    waiting = {kind: iter(some) for kind, some in zip(kinds, found, strict=True)}
+    return [next(waiting[method.explained]) for method in methods]
 
 
 def _averaged(
     module: nn.Module,
     inputs: Inputs,
     layers: Sequence[Address],
-    methods: Sequence[Method],
+    asked: Sequence[Sequence[Method]],
     targets: Sequence[Target],
     smoothing: Averaging,
 ) -> list[list[Map]]:
-    sums: list[list[Any]] = [[0 for _ in methods] for _ in targets]
+    """Return each target's maps by the methods that are asked for it, averaged over the views."""
+    sums: list[list[Any]] = [[0 for _ in methods] for methods in asked]
     count = 0
     for images, undo in smoothing.views(inputs.images):
         view = inputs.with_images(images)
         seen = capture(module, view, layers)
         count += 1
         moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
-        for row, one in zip(sums, passes_of(module, view, seen, moved), strict=True):
+        for row, one, methods in zip(sums, passes_of(module, view, seen, moved), asked, strict=True):
             row[:] = [total + undo(one.map(m, None)) for total, m in zip(row, methods, strict=True)]
     return [[total / count for total in row] for row in sums]
 

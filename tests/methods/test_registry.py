@@ -36,6 +36,7 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "finercam": "test_layered.py",
 }
 
 DTYPE = torch.float64

@@ -65,7 +65,8 @@ def _first_projection(samples: Samples) -> Float[Tensor, "batch positions"]:
     else:
         _, vectors = torch.linalg.eigh(unit.mT @ unit)
         projection = (unit @ vectors[..., -1:]).squeeze(-1)
-    return projection * scale.squeeze(-1)
+    scaled: Tensor = projection * scale.squeeze(-1)
+    return scaled
 
 
 def eigencam(activations: Activations) -> Map:

@@ -14,6 +14,7 @@ from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
 Kind = Literal["gradient", "activation", "perturbation", "pixel", "attention", "layered", "control", "other"]
+Explained = Literal["target", "difference"]
 MethodFunction = Callable[..., Map]
 
 
@@ -23,7 +24,8 @@ class Method:
 
     ``cost`` counts whole forwards F and backwards B, backwards from the score to the layer (s-backward) and
     forwards of what follows the layer (s). A control needs no forward itself; the one that is counted gives
-    the prediction and the score.
+    the prediction and the score. ``explained`` is what the score is: the target's own, or its difference to
+    the classes that the model finds most like it (``Finer``).
     """
 
     name: str
@@ -32,6 +34,7 @@ class Method:
     cost: str
     source: str
     summary: str
+    explained: Explained = "target"
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -81,6 +84,7 @@ _BUILT_IN = (
     Method("hirescam", gradient.hirescam, "gradient", F_AND_BACK, "Draelos 2020", "every position by its own gradient; sums to the logit on linear heads"),
     Method("gradcam-elementwise", gradient.gradcam_elementwise, "gradient", F_AND_BACK, "practice", "only products of gradient and activation above 0"),
     Method("layercam", gradient.layercam, "gradient", F_AND_BACK, "Jiang 2021", "every position by its positive gradient; good on shallow layers too"),
+    Method("finercam", gradient.gradcam, "gradient", F_AND_BACK, "Zhang 2025", "Grad-CAM of what sets the class apart from the classes most like it", explained="difference"),
     Method("eigencam", activation.eigencam, "activation", F_ONLY, "Muhammad 2020", "first principal direction; blind to the class"),
     Method("eigengradcam", activation.eigengradcam, "gradient", F_AND_BACK, "practice", "first principal direction of gradient x activation"),
     Method("segeigencam", activation.segeigencam, "gradient", F_AND_BACK, "Chung 2025", "first principal direction of |gradient| x activation; for segmentation"),

@@ -1,0 +1,98 @@
+"""Methods over layers, with biases, with curvature or on compared classes, on small nets in float64."""
+
+import pytest
+import torch
+from tests.oracles import gradient as gradient_oracle
+from tests.oracles import layered as oracle
+from tests.oracles.draws import disagreement
+from torch import Tensor, nn
+
+import whycam
+from whycam import explain, explain_methods
+
+CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+SIZES = [(9,), (6, 8), (4, 5, 6)]
+
+
+class Small(nn.Module):
+    """Two convolutions, averaged, and five classes; ``last`` is the activation of the second."""
+
+    def __init__(self, axes: int, last: nn.Module, classes: int = 5) -> None:
+        super().__init__()
+        self.stem = CONVOLUTIONS[axes](2, 8, 3, padding=1)
+        self.relu = nn.ReLU()
+        self.body = CONVOLUTIONS[axes](8, 9, 3, padding=1, stride=2)
+        self.last = last
+        self.head = nn.Linear(9, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.last(self.body(self.relu(self.stem(images)))).flatten(2).mean(2))
+
+
+def activations_of(model: nn.Module, layer: str, images: Tensor) -> Tensor:
+    kept: list[Tensor] = []
+    handle = model.get_submodule(layer).register_forward_hook(lambda part, given, output: kept.append(output))
+    with torch.no_grad():
+        model(images)
+    handle.remove()
+    return kept[0]
+
+
+# --- Finer-CAM
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_on_a_gap_head_finercam_weighs_channels_by_differences_of_class_weights(size, seed):
+    model = Small(len(size), nn.ReLU()).double().eval()
+    images, labels = torch.randn(3, 2, *size, dtype=torch.float64), [2, 0, 4]
+    explanation = explain(model, images, method="finercam", target=labels, layer="last")
+    activations, matrix = activations_of(model, "last", images), model.head.weight.detach().numpy()
+    for image, label, scores, found, score in zip(
+        activations, labels, model(images).tolist(), explanation.maps, explanation.scores, strict=True
+    ):
+        against = oracle.references(scores, label, 3)
+        weights = oracle.finer_channel_weights(matrix, label, 0.6, against)
+        cells = image[0].numel()
+        expected = gradient_oracle.weighted_sum(image.numpy(), [weight / cells for weight in weights])
+        assert disagreement(found, expected) < 1e-9
+        assert float(score) == pytest.approx(oracle.finer_score(scores, label, 0.6, against))
+
+
+def test_finercam_is_gradcam_on_the_target_and_shares_its_forward_with_other_methods(seed):
+    model = Small(2, nn.SiLU()).double().eval()
+    images = torch.randn(4, 2, 6, 8, dtype=torch.float64)
+    calls: list[int] = []
+    model.stem.register_forward_hook(lambda part, given, output: calls.append(len(output)))
+    several = explain_methods(
+        model, images, ["gradcam", "finercam", "layercam", "finercam"], layer="last", batch_size=3
+    )
+    assert calls == [3, 1]
+    assert [one.method for one in several] == ["gradcam", "finercam", "layercam", "finercam"]
+    plain = explain(model, images, method="gradcam", layer="last")
+    finer = explain(model, images, method="gradcam", layer="last", target=whycam.Finer())
+    torch.testing.assert_close(several[0].maps, plain.maps)
+    for one in (several[1], several[3]):
+        torch.testing.assert_close(one.maps, finer.maps)
+        torch.testing.assert_close(one.scores, finer.scores)
+    assert not torch.allclose(plain.maps, finer.maps)
+    torch.testing.assert_close(several[2].maps, explain(model, images, method="layercam", layer="last").maps)
+
+
+def test_finercam_of_a_comparison_compares_once(seed):
+    model = Small(2, nn.SiLU()).double().eval()
+    images = torch.randn(2, 2, 6, 8, dtype=torch.float64)
+    target = whycam.Finer(1, gamma=0.3, references=[0])
+    (plain, finer) = explain_methods(model, images, ["gradcam", "finercam"], layer="last", target=target)
+    torch.testing.assert_close(finer.maps, plain.maps)
+
+
+def test_finercam_keeps_its_classes_under_smoothing(seed):
+    model = Small(2, nn.SiLU()).double().eval()
+    images = torch.randn(2, 2, 6, 8, dtype=torch.float64)
+    smooth = explain(model, images, method="finercam", layer="last", smoothing=whycam.FlipAverage())
+    target = whycam.Finer().pin(model(images).detach())
+    again = [
+        explain(model, view, method="gradcam", layer="last", target=target).maps
+        for view in (images, images.flip(-1))
+    ]
+    torch.testing.assert_close(smooth.maps, (again[0] + again[1].flip(-1)) / 2)
