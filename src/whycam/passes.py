@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
+from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
 from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
 from whycam.errors import MethodError
@@ -106,6 +107,10 @@ def _class_weights(one: Pass, layer: int) -> Tensor:
     return class_weights(one.batch.module, one.inputs, one.capture, one.target, layer)
 
 
+def _hessian_product(one: Pass, layer: int) -> Gradients:
+    return hessian_product(one.batch.module, one.inputs, one.capture, one.target, layer)
+
+
 def _gradients_of(one: Pass, layer: int) -> Callable[[Images], Gradients]:
     address = one.capture.layers[layer].address
 
@@ -168,6 +173,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores": lambda one, layer: one.scores.detach(),
     "activations": lambda one, layer: one.activations[layer],
     "gradients": lambda one, layer: one.gradients[layer],
+    "hessian_product": _hessian_product,
     "class_weights": _class_weights,
     "gradients_of": _gradients_of,
     "stages": _stages,

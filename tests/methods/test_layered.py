@@ -1,5 +1,8 @@
 """Methods over layers, with biases, with curvature or on compared classes, on small nets in float64."""
 
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from tests.oracles import gradient as gradient_oracle
@@ -96,3 +99,72 @@ def test_finercam_keeps_its_classes_under_smoothing(seed):
         for view in (images, images.flip(-1))
     ]
     torch.testing.assert_close(smooth.maps, (again[0] + again[1].flip(-1)) / 2)
+
+
+# --- ShapleyCAM
+
+
+def score_gradient(model: Small, label: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Give d score / d what ``stem`` returned, from what follows it."""
+
+    def at(activations: np.ndarray) -> np.ndarray:
+        leaf = torch.from_numpy(activations)[None].requires_grad_()
+        score = model.head(model.last(model.body(model.relu(leaf))).flatten(2).mean(2))[0, label]
+        return torch.autograd.grad(score, leaf)[0][0].numpy()
+
+    return at
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_shapleycam_takes_half_the_curvature_off_each_gradient(size, seed):
+    model = Small(len(size), nn.SiLU()).double().eval()
+    images, labels = torch.randn(3, 2, *size, dtype=torch.float64), [2, 0, 4]
+    maps = explain(model, images, method="shapleycam", target=labels, layer="stem").maps
+    plain = explain(model, images, method="gradcam", target=labels, layer="stem").maps
+    for image, label, found in zip(activations_of(model, "stem", images), labels, maps, strict=True):
+        gradient_of = score_gradient(model, label)
+        product = oracle.hessian_product(gradient_of, image.numpy())
+        expected = oracle.shapleycam(image.numpy(), gradient_of(image.numpy()), product)
+        assert disagreement(found, expected) < 1e-8
+    assert not torch.allclose(maps, plain, rtol=1e-3)
+
+
+@pytest.mark.parametrize("layer", ["stem", "last"])
+def test_shapleycam_is_gradcam_where_the_score_is_piecewise_linear(layer, seed):
+    model = Small(2, nn.ReLU()).double().eval()
+    images = torch.randn(2, 2, 6, 8, dtype=torch.float64)
+    (curved, plain) = explain_methods(model, images, ["shapleycam", "gradcam"], layer=layer)
+    assert torch.equal(curved.maps, plain.maps)
+
+
+def test_shapleycam_sees_a_curved_target(seed):
+    model = Small(2, nn.ReLU()).double().eval()
+    images = torch.randn(2, 2, 6, 8, dtype=torch.float64)
+    target = whycam.Probability()
+    (curved, plain) = explain_methods(model, images, ["shapleycam", "gradcam"], layer="last", target=target)
+    assert not torch.allclose(curved.maps, plain.maps, rtol=1e-3)
+
+
+def test_shapleycam_of_an_image_depends_on_no_other_and_leaves_the_model_alone(seed):
+    model = Small(2, nn.SiLU()).double().train().requires_grad_(False)
+    images = torch.randn(3, 2, 6, 8, dtype=torch.float64)
+    with torch.no_grad():
+        together = explain(model, images, method="shapleycam", layer="stem", target=[0, 1, 2]).maps
+        alone = explain(model, images, method="shapleycam", layer="stem", target=[0, 1, 2], batch_size=1).maps
+    torch.testing.assert_close(together, alone)
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_shapleycam_works_through_fused_attention(seed):
+    import timm
+
+    model = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=2).double().eval()
+    torch.nn.init.normal_(model.head.weight)
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    (fused, plain) = explain_methods(model, images, ["shapleycam", "gradcam"], layer="blocks.0", target=1)
+    for block in model.blocks:
+        block.attn.fused_attn = False
+    written_out = explain(model, images, method="shapleycam", layer="blocks.0", target=1)
+    torch.testing.assert_close(fused.maps, written_out.maps, rtol=1e-8, atol=1e-12)
+    assert not torch.allclose(fused.maps, plain.maps, rtol=1e-3)

@@ -37,6 +37,7 @@ ORACLES = {
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
     "finercam": "test_layered.py",
+    "shapleycam": "test_layered.py",
 }
 
 DTYPE = torch.float64

@@ -88,7 +88,7 @@ class CapturedLayer:
 
     def activations(self) -> Activations:
         """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
-        return _wide(self.layout.to_grid(self.node.detach()))
+        return wide(self.layout.to_grid(self.node.detach()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +117,7 @@ class Capture:
             )
         found = _backward(scores, [layer.node for layer in self.layers])
         return tuple(
-            _wide(layer.layout.to_grid(_require(gradient, layer)))
+            wide(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
         )
 
@@ -130,7 +130,8 @@ def _require(gradient: Tensor | None, layer: CapturedLayer) -> Tensor:
     return gradient
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32, or float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
 
 

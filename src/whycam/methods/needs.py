@@ -75,6 +75,7 @@ NEEDS: Mapping[str, Need] = {
     "scores": Need("what is explained, [B]"),
     "activations": Need("the layer's activations [B, C, *grid]", of_layer=True),
     "gradients": Need("the scores' gradients with respect to them", of_layer=True),
+    "hessian_product": Need("the scores' second derivatives times the activations", of_layer=True),
     "class_weights": Need("the weights of a GAP head for the target [B, C]", of_layer=True),
     "gradients_of": Need("images -> gradients at the layer", of_layer=True),
     "stages": Need("activations and gradients of all layers, shallow to deep", True, of_all_layers=True),

@@ -73,6 +73,7 @@ class Method:
 
 F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
+F_AND_CURVATURE = "F + 3 s-backward"
 F_AND_B = "F + B"
 
 _BUILT_IN = (
@@ -84,6 +85,7 @@ _BUILT_IN = (
     Method("hirescam", gradient.hirescam, "gradient", F_AND_BACK, "Draelos 2020", "every position by its own gradient; sums to the logit on linear heads"),
     Method("gradcam-elementwise", gradient.gradcam_elementwise, "gradient", F_AND_BACK, "practice", "only products of gradient and activation above 0"),
     Method("layercam", gradient.layercam, "gradient", F_AND_BACK, "Jiang 2021", "every position by its positive gradient; good on shallow layers too"),
+    Method("shapleycam", gradient.shapleycam, "gradient", F_AND_CURVATURE, "Cai 2025", "channels by mean gradient less half the curvature along the activations"),
     Method("finercam", gradient.gradcam, "gradient", F_AND_BACK, "Zhang 2025", "Grad-CAM of what sets the class apart from the classes most like it", explained="difference"),
     Method("eigencam", activation.eigencam, "activation", F_ONLY, "Muhammad 2020", "first principal direction; blind to the class"),
     Method("eigengradcam", activation.eigengradcam, "gradient", F_AND_BACK, "practice", "first principal direction of gradient x activation"),
