@@ -8,11 +8,22 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
+from whycam.engine.biases import sum_of_parts
 from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
 from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
 from whycam.errors import MethodError
-from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
+from whycam.methods import (
+    FirstComponent,
+    Method,
+    ScoresOf,
+    Slope,
+    SlopesOf,
+    Smoothing,
+    Stage,
+    SumOfParts,
+    fuse,
+)
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
 from whycam.methods.needs import Into, Make
@@ -168,6 +179,10 @@ def _slopes_of(one: Pass, layer: int) -> SlopesOf:
     return slopes_of
 
 
+def _sum_of_parts(one: Pass, layer: int) -> SumOfParts:
+    return lambda reduce: sum_of_parts(one.batch.module, one.inputs, one.target, reduce)
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
@@ -180,6 +195,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "sum_of_parts": _sum_of_parts,
 }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from tests.engine.networks import NORMS, settle
 from tests.oracles import gradient as gradient_oracle
 from tests.oracles import layered as oracle
 from tests.oracles.draws import disagreement
@@ -168,3 +169,78 @@ def test_shapleycam_works_through_fused_attention(seed):
     written_out = explain(model, images, method="shapleycam", layer="blocks.0", target=1)
     torch.testing.assert_close(fused.maps, written_out.maps, rtol=1e-8, atol=1e-12)
     assert not torch.allclose(fused.maps, plain.maps, rtol=1e-3)
+
+
+# --- FullGrad
+
+
+class WithNorm(nn.Module):
+    """Convolution, batch norm, ReLU, a strided convolution, ReLU, mean, linear; all with biases."""
+
+    def __init__(self, axes: int, between: nn.Module | None = None) -> None:
+        super().__init__()
+        self.stem = CONVOLUTIONS[axes](2, 4, 3, padding=1)
+        self.norm = NORMS[axes](4)
+        self.relu = between or nn.ReLU(inplace=True)
+        self.body = CONVOLUTIONS[axes](4, 3, 2, stride=2)
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.relu(self.norm(self.stem(images)))
+        return self.head(self.body(hidden).relu().flatten(2).mean(2))
+
+
+def parts_by_hand(model: WithNorm, image: Tensor, label: int) -> list[np.ndarray]:
+    """Input x gradient, and each bias x gradient, from a forward that keeps every intermediate value."""
+    leaf = image[None].clone().requires_grad_()
+    stem = model.stem(leaf)
+    normed = model.norm(stem)
+    body = model.body(normed.relu())
+    score = model.head(body.relu().flatten(2).mean(2))[0, label]
+    slopes = [slope[0].numpy() for slope in torch.autograd.grad(score, [leaf, stem, normed, body])]
+    norm = [getattr(model.norm, name).detach().numpy() for name in ("running_mean", "running_var")]
+    added = oracle.batch_norm_bias(
+        *norm, model.norm.weight.detach().numpy(), model.norm.bias.detach().numpy(), model.norm.eps
+    )
+    biases = [model.stem.bias.detach().numpy(), added, model.body.bias.detach().numpy()]
+    parts = [image.numpy() * slopes[0]]
+    for bias, slope in zip(biases, slopes[1:], strict=True):
+        parts.append(np.stack([slope[k] * bias[k] for k in range(len(bias))]))
+    return parts
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fullgrad_sums_the_magnitudes_of_the_input_and_of_every_bias(size, seed):
+    model = settle(WithNorm(len(size)).double())
+    images, labels = torch.randn(3, 2, *size, dtype=torch.float64), [2, 0, 4]
+    explanation = explain(model, images, method="fullgrad", target=labels)
+    assert (explanation.layer, explanation.maps.shape) == ("input", (3, *size))
+    for image, label, found in zip(images, labels, explanation.maps, strict=True):
+        expected = oracle.fullgrad(parts_by_hand(model, image, label), size)
+        assert disagreement(found, expected) < 1e-9
+
+
+def test_fullgrad_does_not_depend_on_the_batch_and_leaves_the_model_alone(seed):
+    model = settle(WithNorm(2).double()).train().requires_grad_(False)
+    images = torch.randn(3, 2, 6, 8, dtype=torch.float64)
+    with torch.inference_mode():
+        together = explain(model, images, method="fullgrad", target=[0, 1, 2]).maps
+    alone = explain(model, images, method="fullgrad", target=[0, 1, 2], batch_size=1).maps
+    torch.testing.assert_close(together, alone, rtol=1e-12, atol=1e-12)
+    assert model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_fullgrad_of_a_score_that_nothing_moves_is_zero():
+    model = settle(WithNorm(2).double())
+    nn.init.zeros_(model.head.weight)
+    explanation = explain(model, torch.rand(2, 2, 6, 8, dtype=torch.float64), method="fullgrad", target=1)
+    assert not explanation.maps.any()
+
+
+def test_fullgrad_in_half_precision_gives_a_map_in_single(seed):
+    model = settle(WithNorm(2)).bfloat16()
+    maps = explain(model, torch.rand(2, 2, 6, 8).bfloat16(), method="fullgrad").maps
+    assert maps.dtype == torch.float32
+    assert maps.isfinite().all()
+    assert maps.amax() > 0

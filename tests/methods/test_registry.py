@@ -38,6 +38,7 @@ ON_A_MODEL = {
     "gradient": "test_pixel.py",
     "finercam": "test_layered.py",
     "shapleycam": "test_layered.py",
+    "fullgrad": "test_layered.py",
 }
 
 DTYPE = torch.float64

