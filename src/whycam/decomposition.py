@@ -86,7 +86,7 @@ class Completeness:
             f"complete: the parts add up to the score within {residual:.1g} of it"
             if complete
             else f"not complete: the parts miss the score by {residual:.1g} of it; the model is not "
-            "piecewise linear (GELU, SiLU, LayerNorm, attention, ...), or adds tensors that are no layer's bias"
+            "piecewise linear (GELU, SiLU, LayerNorm, attention, ...), or adds what is no layer's bias"
             for residual, complete in pairs
         ]
 

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from whycam.engine import Capture, Inputs, capture
+from whycam.engine import Address, Capture, Inputs, capture
 from whycam.engine.biases import sum_of_parts
 from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
@@ -95,15 +95,20 @@ class Pass:
         depths = [layer.depth for layer in self.capture.layers]
         return tuple(sorted(range(len(depths)), key=depths.__getitem__))
 
-    def map(self, method: Method, smoothing: Smoothing | None) -> Map:
-        """Return the method's map, fused where there are several layers."""
+    def places_of(self, layers: Sequence[Address]) -> tuple[int, ...]:
+        """Return where these of the captured layers are, from shallow to deep."""
+        return tuple(place for place in self.order if self.capture.layers[place].address in layers)
+
+    def map(self, method: Method, smoothing: Smoothing | None, layers: Sequence[Address]) -> Map:
+        """Return the method's map of these layers, fused where there are several."""
         function = method.function
         if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
             function = _first_component_of(function)
+        places = self.places_of(layers)
         once = method.takes_all_layers_at_once or not method.takes_layer
         maps = [
             function(**{need: PROVIDERS[need](self, layer) for need in method.needs})
-            for layer in (self.order[-1:] or (0,) if once else self.order)
+            for layer in (places[-1:] or (0,) if once else places)
         ]
         for found in maps:
             _check_map(found, method, self.inputs.images)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import whycam
 from whycam import explain, explain_methods
+from whycam.methods import layered
 
 CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 SIZES = [(9,), (6, 8), (4, 5, 6)]
@@ -31,6 +32,21 @@ class Small(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.last(self.body(self.relu(self.stem(images)))).flatten(2).mean(2))
+
+
+class WithDepth(nn.Module):
+    """Three stages of 32, 16 and 8 positions a side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.relu1 = nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()
+        self.second, self.relu2 = nn.Conv2d(8, 10, 3, padding=1, stride=2), nn.ReLU()
+        self.third, self.relu3 = nn.Conv2d(10, 12, 3, padding=1, stride=2), nn.ReLU()
+        self.head = nn.Linear(12, 5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        middle = self.relu2(self.second(self.relu1(self.stem(images))))
+        return self.head(self.relu3(self.third(middle)).mean((2, 3)))
 
 
 def activations_of(model: nn.Module, layer: str, images: Tensor) -> Tensor:
@@ -244,3 +260,56 @@ def test_fullgrad_in_half_precision_gives_a_map_in_single(seed):
     assert maps.dtype == torch.float32
     assert maps.isfinite().all()
     assert maps.amax() > 0
+
+
+# --- RefineCAM
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_refinecam_multiplies_the_layers_maps(size, seed):
+    model = Small(len(size), nn.SiLU()).double().eval()
+    images, labels = torch.randn(3, 2, *size, dtype=torch.float64), [2, 0, 4]
+    explanation = explain(model, images, method="refinecam", target=labels, layer=["last", "relu"])
+    leaves = images.clone().requires_grad_()
+    shallow = model.relu(model.stem(leaves))
+    deep = model.last(model.body(shallow))
+    scores = model.head(deep.flatten(2).mean(2))[range(3), labels]
+    slopes = torch.autograd.grad(scores.sum(), [shallow, deep])
+    for place, found in enumerate(explanation.maps):
+        stages = [
+            (value[place].detach().numpy(), slope[place].numpy())
+            for value, slope in zip((shallow, deep), slopes, strict=True)
+        ]
+        assert disagreement(found, oracle.refinecam(stages, size)) < 1e-9
+
+
+def test_refinecam_takes_the_stages_and_others_beside_it_the_chosen_layer(seed):
+    model = settle(WithDepth())
+    images = torch.randn(3, 3, 32, 32)
+    calls: list[int] = []
+    model.stem.register_forward_hook(lambda part, given, output: calls.append(len(output)))
+    choice = whycam.choose_layer(model, images)
+    calls.clear()
+    refined, gradcam, edges = explain_methods(model, images, ["refinecam", "gradcam", "edges"])
+    assert calls == [3]
+    assert refined.layer == "relu1 + relu2 + relu3"
+    assert refined.maps.shape == (3, 32, 32)
+    assert refined.reason == "the deepest fit layer at each grid: 32 x 32, 16 x 16, 8 x 8"
+    assert (gradcam.layer, gradcam.reason) == (choice.path, choice.reason)
+    assert edges.layer == "input"
+    alone = explain(model, images, method="gradcam")
+    torch.testing.assert_close(gradcam.maps, alone.maps)
+    torch.testing.assert_close(gradcam.gradient_peak, alone.gradient_peak)
+    smooth = explain_methods(model, images, ["refinecam", "gradcam"], smoothing=whycam.ScaleAverage((1.0,)))
+    torch.testing.assert_close(smooth[0].maps, refined.maps)
+    torch.testing.assert_close(smooth[1].maps, gradcam.maps)
+
+
+def test_refinecam_with_another_base_and_an_unknown_one():
+    stage = whycam.methods.Stage(torch.rand(1, 3, 4, 4), torch.rand(1, 3, 4, 4))
+    product = layered.refinecam([stage, stage], base="hirescam")
+    single = (stage.activations * stage.gradients).sum(1)
+    torch.testing.assert_close(product, (single / single.max()) ** 2)
+    assert not layered.refinecam([stage, whycam.methods.Stage(stage.activations, -stage.gradients)]).any()
+    with pytest.raises(whycam.MethodError, match="base 'fullgrad' is unknown; choose gradcam"):
+        layered.refinecam([stage], base="fullgrad")

@@ -39,6 +39,7 @@ ON_A_MODEL = {
     "finercam": "test_layered.py",
     "shapleycam": "test_layered.py",
     "fullgrad": "test_layered.py",
+    "refinecam": "test_layered.py",
 }
 
 DTYPE = torch.float64

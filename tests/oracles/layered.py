@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from tests.oracles.fusion import resize
+from tests.oracles.gradient import gradcam_plus_plus
 
 
 def references(scores: Sequence[float], label: int, count: int) -> list[int]:
@@ -73,3 +74,13 @@ def batch_norm_bias(
         float(beta[k]) - float(mean[k]) * float(gamma[k]) / math.sqrt(float(variance[k]) + eps)
         for k in range(len(beta))
     ]
+
+
+def refinecam(stages: Sequence[tuple[np.ndarray, np.ndarray]], size: tuple[int, ...]) -> np.ndarray:
+    """Domeniconi 2026: the product over layers of rectified Grad-CAM++ maps with a maximum of 1."""
+    product = np.ones(size)
+    for activations, gradients in stages:
+        positive = np.maximum(gradcam_plus_plus(activations, gradients), 0.0)
+        most = float(positive.max())
+        product *= resize(positive / most if most > 0.0 else positive, size)
+    return product

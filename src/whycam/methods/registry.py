@@ -94,6 +94,7 @@ _BUILT_IN = (
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
+    Method("refinecam", layered.refinecam, "layered", F_AND_BACK, "Domeniconi 2026", "the product of Grad-CAM++ over the depth of the network; high resolution"),
     Method("fullgrad", layered.fullgrad, "layered", F_AND_B, "Srinivas 2019", "what the input and every layer's bias add to the score, as magnitudes"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
