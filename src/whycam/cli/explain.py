@@ -41,7 +41,7 @@ _TARGET_HELP = (
     "top, INDEX, NAME, rank:K, A-B (why A and not B), finer:A, prob:A, sigmoid:A, mask:A, box:K, value:I, "
     "text:WORDS."
 )
-_LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
+_LAYER_HELP = "Several are fused; stages: one a resolution.  [default: chosen by tracing]"
 _RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
 

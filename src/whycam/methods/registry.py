@@ -64,6 +64,13 @@ class Method:
         """Whether one call gives the map of several layers, which is then not fused."""
         return any(NEEDS[need].of_all_layers for need in self.needs)
 
+    @property
+    def works_on(self) -> str:
+        """Which models have what the method asks for: "any", "ViT", or "GAP head"."""
+        if self.kind == "attention":
+            return "ViT"
+        return "GAP head" if "class_weights" in self.needs else "any"
+
     @cached_property
     def parameters(self) -> dict[str, object]:
         """The options in force: parameters with their defaults, such as ``samples`` and ``seed``."""
