@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from whycam.decomposition import Concepts, concepts
+    from whycam.decomposition import Completeness, Concepts, completeness, concepts
     from whycam.engine import LayerChoice
     from whycam.errors import (
         AbsentError,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         BoxScore,
         ClassIndex,
         Contrast,
+        Finer,
         Probability,
         Rank,
         SegmentationClass,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "whycam.models": ("LoadedModel", "Preprocessing", "Provenance", "load"),
-    "whycam.decomposition": ("Concepts", "concepts"),
+    "whycam.decomposition": ("Completeness", "Concepts", "completeness", "concepts"),
     "whycam.explainer": ("choose_layer", "explain", "explain_methods", "explain_targets"),
     "whycam.explanation": ("Explanation",),
     "whycam.engine": ("LayerChoice",),
@@ -58,6 +59,7 @@ _HOMES = {
         "BoxScore",
         "ClassIndex",
         "Contrast",
+        "Finer",
         "Probability",
         "Rank",
         "SegmentationClass",
@@ -90,10 +92,12 @@ __all__ = [
     "BoxCoordinate",
     "BoxScore",
     "ClassIndex",
+    "Completeness",
     "Concepts",
     "Contrast",
     "EngineError",
     "Explanation",
+    "Finer",
     "FirstComponent",
     "FlipAverage",
     "ImageError",
@@ -121,6 +125,7 @@ __all__ = [
     "WhycamError",
     "__version__",
     "choose_layer",
+    "completeness",
     "concepts",
     "explain",
     "explain_methods",

@@ -1,22 +1,33 @@
 """Model, images, target and method in; an explanation out."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import nn
 
-from whycam.engine import Address, Inputs, LayerChoice, address_of, capture, explaining, find_layer
+from whycam.engine import (
+    STAGES,
+    Address,
+    Inputs,
+    LayerChoice,
+    StageChoice,
+    address_of,
+    capture,
+    explaining,
+    find_layer,
+    stages_of,
+)
 from whycam.engine.layers import choose_layer as choose_layer_of
 from whycam.engine.nested import detached, joined
 from whycam.errors import LayerError, MethodError, UsageError
 from whycam.explanation import Explanation, Origin
 from whycam.methods import Averaging, FirstComponent, Method, Smoothing, find_method
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.registry import MethodFunction
+from whycam.methods.registry import Explained, MethodFunction
 from whycam.passes import Pass, passes_of
-from whycam.targets import Target, TargetLike, as_target, join_targets
+from whycam.targets import Finer, Target, TargetLike, as_target, join_targets
 from whycam.types import CropGeometry, Images, Map
 
 if TYPE_CHECKING:
@@ -28,7 +39,16 @@ INPUT = "input"
 OF_THE_INPUT = "the method looks at the input itself, and at no layer"
 
 LayerLike: TypeAlias = str | nn.Module | LayerChoice
-Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None
+Layers: TypeAlias = LayerLike | StageChoice | Sequence[LayerLike] | None
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A method with the layers that it is given, and why these."""
+
+    method: Method
+    addresses: tuple[Address, ...] = ()
+    reason: str = OF_THE_INPUT
 
 
 @runtime_checkable
@@ -112,7 +132,9 @@ def explain(
     them by name, such as a processor's answer; the first float tensor with a channel axis and a size is what
     is explained. ``target``: each image's top class, a class index, a target, a function from
     the outputs to [B] scores, or a sequence with one an image. ``layer``: chosen by tracing, a dotted path
-    (``relu#2`` for its second call), a module, or several from shallow to deep, whose maps are fused.
+    (``relu#2`` for its second call), a module, or several from shallow to deep, whose maps are fused; the
+    word "stages" stands for the deepest fit layer at each resolution (and ``["stages"]`` for a module of that
+    name). Without a layer, methods that fuse by themselves take the stages, and the others the chosen layer.
     ``batch_size`` bounds the memory. Raises a WhycamError that says what was wrong and the mend.
     """
     return _explain_all(model, images, [method], [target], layer, smoothing, batch_size)[0][0]
@@ -165,12 +187,9 @@ def _explain_all(
         _check_smoothing(method, smoothing)
     module, inputs, prepared = ready(model, images)
     context = {} if prepared is None else _context(model, prepared)
-    rows, reason = _in_batches(module, inputs, known, targets, layer, smoothing, batch_size)
     context["smoothing"] = smoothing
-    reasons = [reason if method.takes_layer else OF_THE_INPUT for method in known]
-    return [
-        [replace(one, reason=why, **context) for one, why in zip(row, reasons, strict=True)] for row in rows
-    ]
+    rows = _in_batches(module, inputs, known, targets, layer, smoothing, batch_size)
+    return [[replace(one, **context) for one in row] for row in rows]
 
 
 def ready(model: nn.Module | Preparing, images: Any) -> tuple[nn.Module, Inputs, Prepared | None]:
@@ -233,100 +252,148 @@ def _in_batches(
     layer: Layers,
     smoothing: Smoothing | None,
     batch_size: int | None,
-) -> tuple[list[list[Explanation]], str]:
-    """Return explanations as [target][method], and why the layer was taken."""
+) -> list[list[Explanation]]:
+    """Return explanations as [target][method]."""
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"batch_size is {batch_size}; expected at least 1")
     step = batch_size or len(inputs)
     whole = [as_target(target, len(inputs)) for target in targets]
     with explaining(module) as live:
-        layers: tuple[Address, ...] = ()
-        reason = OF_THE_INPUT
-        if any(method.takes_layer for method in methods):
-            layers, reason = _addresses(live, inputs, layer)
+        asked = _asked(live, inputs, layer, methods)
         parts = []
         for start in range(0, len(inputs), step):
             batch = inputs.part(start, start + step) if step < len(inputs) else inputs
             some = [target.part(start, start + len(batch)) for target in whole]
-            parts.append(_explain_batch(live, batch, layers, methods, some, smoothing))
+            parts.append(_explain_batch(live, batch, asked, some, smoothing))
     if len(parts) == 1:
-        return parts[0], reason
-    rows = [
+        return parts[0]
+    return [
         [_joined([part[t][m] for part in parts], inputs.images) for m in range(len(methods))]
         for t in range(len(targets))
     ]
-    return rows, reason
 
 
-def _addresses(module: nn.Module, inputs: Inputs, layer: Layers) -> tuple[tuple[Address, ...], str]:
-    """Return the layers' addresses, each once, and why they were taken."""
-    several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer or [])
+def _asked(module: nn.Module, inputs: Inputs, layer: Layers, methods: Sequence[Method]) -> list[_Asked]:
+    """Return each method with its layers: none, those that were named, the stages, or the chosen one."""
+    if not any(method.takes_layer for method in methods):
+        return [_Asked(method) for method in methods]
     if layer is None:
-        several = [find_layer(module, inputs)]
+        choice = find_layer(module, inputs)
+        over_stages = any(method.takes_all_layers_at_once for method in methods)
+        layer = stages_of(choice) if over_stages else choice
+    if isinstance(layer, str) and layer == STAGES:
+        fused = stages_of(find_layer(module, inputs))
+        every = deepest = (_each_once(module, fused.paths), fused.reason)
+    elif isinstance(layer, StageChoice):
+        every = (_each_once(module, layer.paths), layer.reason)
+        deepest = (every[0][-1:], layer.last)
+    else:
+        every = deepest = _named(module, layer)
+    return [
+        _Asked(method, *(every if method.takes_all_layers_at_once else deepest))
+        if method.takes_layer
+        else _Asked(method)
+        for method in methods
+    ]
+
+
+def _named(module: nn.Module, layer: LayerLike | Sequence[LayerLike]) -> tuple[tuple[Address, ...], str]:
+    """Return the addresses of layers that the caller gave, and why they were taken."""
+    several = [layer] if isinstance(layer, str | nn.Module | LayerChoice) else list(layer)
     if not several:
         raise LayerError("no layers; give one, several, or None for the one chosen by tracing")
-    addresses = [address_of(module, one.path if isinstance(one, LayerChoice) else one) for one in several]
     reasons = [one.reason for one in several if isinstance(one, LayerChoice)]
-    return tuple(dict.fromkeys(addresses)), "; ".join(reasons) or "named by the caller"
+    paths = [one.path if isinstance(one, LayerChoice) else one for one in several]
+    return _each_once(module, paths), "; ".join(reasons) or "named by the caller"
+
+
+def _each_once(module: nn.Module, layers: Sequence[str | nn.Module]) -> tuple[Address, ...]:
+    return tuple(dict.fromkeys(address_of(module, one) for one in layers))
 
 
 def _explain_batch(
     module: nn.Module,
     inputs: Inputs,
-    layers: Sequence[Address],
-    methods: Sequence[Method],
+    asked: Sequence[_Asked],
     targets: Sequence[Target],
     smoothing: Smoothing | None,
 ) -> list[list[Explanation]]:
+    """Return explanations as [target][what is asked], from one forward."""
+    layers = list(dict.fromkeys(address for one in asked for address in one.addresses))
     clean = capture(module, inputs, layers)
-    pinned = [target.pin(clean.outputs) for target in targets]
+    kinds = tuple(dict.fromkeys(one.method.explained for one in asked))
+    pinned = [_explained(target, kind).pin(clean.outputs) for target in targets for kind in kinds]
     passes = passes_of(module, inputs, clean, pinned)
+    own = [[one for one in asked if one.method.explained == kind] for _ in targets for kind in kinds]
     if isinstance(smoothing, Averaging):
-        maps = _averaged(module, inputs, layers, methods, pinned, smoothing)
+        maps = _averaged(module, inputs, layers, own, pinned, smoothing)
     else:
-        maps = [[one.map(method, smoothing) for method in methods] for one in passes]
-    return [
-        [_explanation(one, method, found) for method, found in zip(methods, row, strict=True)]
-        for one, row in zip(passes, maps, strict=True)
+        maps = [
+            [each.map(one.method, smoothing, one.addresses) for one in some]
+            for each, some in zip(passes, own, strict=True)
+        ]
+    found = [
+        [_explanation(each, one, its_map) for one, its_map in zip(some, row, strict=True)]
+        for each, some, row in zip(passes, own, maps, strict=True)
     ]
+    return [_in_order(found[at : at + len(kinds)], kinds, asked) for at in range(0, len(found), len(kinds))]
+
+
+def _explained(target: Target, kind: Explained) -> Target:
+    """Return what a method explains of a target; a comparison that is asked for already stays as it is."""
+    return target if kind == "target" or isinstance(target, Finer) else Finer(target)
+
+
+def _in_order(
+    found: Sequence[Sequence[Explanation]], kinds: Sequence[Explained], asked: Sequence[_Asked]
+) -> list[Explanation]:
+    """Bring one target's explanations, grouped by what was explained, into the order that was asked for."""
+    waiting = {kind: iter(some) for kind, some in zip(kinds, found, strict=True)}
+    return [next(waiting[one.method.explained]) for one in asked]
 
 
 def _averaged(
     module: nn.Module,
     inputs: Inputs,
     layers: Sequence[Address],
-    methods: Sequence[Method],
+    asked: Sequence[Sequence[_Asked]],
     targets: Sequence[Target],
     smoothing: Averaging,
 ) -> list[list[Map]]:
-    sums: list[list[Any]] = [[0 for _ in methods] for _ in targets]
+    """Return each target's maps by what is asked for it, averaged over the views."""
+    sums: list[list[Any]] = [[0 for _ in some] for some in asked]
     count = 0
     for images, undo in smoothing.views(inputs.images):
         view = inputs.with_images(images)
         seen = capture(module, view, layers)
         count += 1
         moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
-        for row, one in zip(sums, passes_of(module, view, seen, moved), strict=True):
-            row[:] = [total + undo(one.map(m, None)) for total, m in zip(row, methods, strict=True)]
+        for row, each, some in zip(sums, passes_of(module, view, seen, moved), asked, strict=True):
+            row[:] = [
+                total + undo(each.map(one.method, None, one.addresses))
+                for total, one in zip(row, some, strict=True)
+            ]
     return [[total / count for total in row] for row in sums]
 
 
-def _explanation(one: Pass, method: Method, maps: Map) -> Explanation:
+def _explanation(one: Pass, asked: _Asked, maps: Map) -> Explanation:
     maps = maps.detach()
     maps = maps if maps.dtype == torch.float64 else maps.float()
     classes = one.target.classes(one.capture.outputs)
     none = torch.full((len(maps),), -1, device=maps.device)
     peak = None
-    if "gradients" in method.needs:
-        peak = torch.stack([g.abs().flatten(1).amax(1) for g in one.gradients]).amax(0)
+    if "gradients" in asked.method.needs:
+        gradients = [one.gradients[place] for place in one.places_of(asked.addresses)]
+        peak = torch.stack([g.abs().flatten(1).amax(1) for g in gradients]).amax(0)
     return Explanation(
         maps=maps,
         scores=one.scores.detach(),
         targets=one.target,
         classes=none if classes is None else classes,
         outputs=detached(one.capture.outputs),
-        layer=" + ".join(str(layer.address) for layer in one.capture.layers) if method.takes_layer else INPUT,
-        method=method.name,
+        layer=" + ".join(map(str, asked.addresses)) or INPUT,
+        reason=asked.reason,
+        method=asked.method.name,
         size=tuple(one.inputs.images.shape[2:]),
         blank=(maps == 0).flatten(1).all(1),
         images=one.inputs.images.detach(),

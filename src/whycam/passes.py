@@ -7,11 +7,23 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, nn
 
-from whycam.engine import Capture, Inputs, capture
+from whycam.engine import Address, Capture, Inputs, capture
+from whycam.engine.biases import sum_of_parts
+from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
 from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
 from whycam.errors import MethodError
-from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
+from whycam.methods import (
+    FirstComponent,
+    Method,
+    ScoresOf,
+    Slope,
+    SlopesOf,
+    Smoothing,
+    Stage,
+    SumOfParts,
+    fuse,
+)
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
 from whycam.methods.needs import Into, Make
@@ -83,15 +95,20 @@ class Pass:
         depths = [layer.depth for layer in self.capture.layers]
         return tuple(sorted(range(len(depths)), key=depths.__getitem__))
 
-    def map(self, method: Method, smoothing: Smoothing | None) -> Map:
-        """Return the method's map, fused where there are several layers."""
+    def places_of(self, layers: Sequence[Address]) -> tuple[int, ...]:
+        """Return where these of the captured layers are, from shallow to deep."""
+        return tuple(place for place in self.order if self.capture.layers[place].address in layers)
+
+    def map(self, method: Method, smoothing: Smoothing | None, layers: Sequence[Address]) -> Map:
+        """Return the method's map of these layers, fused where there are several."""
         function = method.function
         if isinstance(smoothing, FirstComponent) and isinstance(function, WeightedSum):
             function = _first_component_of(function)
+        places = self.places_of(layers)
         once = method.takes_all_layers_at_once or not method.takes_layer
         maps = [
             function(**{need: PROVIDERS[need](self, layer) for need in method.needs})
-            for layer in (self.order[-1:] or (0,) if once else self.order)
+            for layer in (places[-1:] or (0,) if once else places)
         ]
         for found in maps:
             _check_map(found, method, self.inputs.images)
@@ -104,6 +121,10 @@ Provider: TypeAlias = Callable[[Pass, int], Any]
 
 def _class_weights(one: Pass, layer: int) -> Tensor:
     return class_weights(one.batch.module, one.inputs, one.capture, one.target, layer)
+
+
+def _hessian_product(one: Pass, layer: int) -> Gradients:
+    return hessian_product(one.batch.module, one.inputs, one.capture, one.target, layer)
 
 
 def _gradients_of(one: Pass, layer: int) -> Callable[[Images], Gradients]:
@@ -163,17 +184,23 @@ def _slopes_of(one: Pass, layer: int) -> SlopesOf:
     return slopes_of
 
 
+def _sum_of_parts(one: Pass, layer: int) -> SumOfParts:
+    return lambda reduce: sum_of_parts(one.batch.module, one.inputs, one.target, reduce)
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
     "activations": lambda one, layer: one.activations[layer],
     "gradients": lambda one, layer: one.gradients[layer],
+    "hessian_product": _hessian_product,
     "class_weights": _class_weights,
     "gradients_of": _gradients_of,
     "stages": _stages,
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "sum_of_parts": _sum_of_parts,
 }
 
 

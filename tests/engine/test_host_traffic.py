@@ -70,6 +70,7 @@ def no_host_traffic(monkeypatch):
 
 
 GRADIENT_METHODS = ["gradcam", "gradcam++", "xgradcam", "hirescam", "gradcam-elementwise", "layercam"]
+OVER_LAYERS = ["finercam", "shapleycam", "segeigencam", "refinecam", "fullgrad"]
 OTHERS = ["eigencam", "eigengradcam", "kpcacam", "fem", "smoothgradcam++", "dff", "random", "centre", "edges"]
 
 
@@ -95,7 +96,7 @@ def test_the_watch_itself_notices(how, no_host_traffic):
         WAITS[how](torch.ones(()))
 
 
-@pytest.mark.parametrize("method", GRADIENT_METHODS + OTHERS)
+@pytest.mark.parametrize("method", GRADIENT_METHODS + OVER_LAYERS + OTHERS)
 def test_methods_keep_values_on_the_device(method, no_host_traffic):
     explain(MODEL, IMAGES, layer="last", method=method)
 

@@ -137,6 +137,33 @@ def test_eigencam_turns_each_image_of_a_batch_by_its_own_sign():
     assert maps[1].sum() > 0  # nothing of -base is positive, so the sum decides
 
 
+# --- Seg-Eigen-CAM
+
+
+def extremes_are_decided(activations: np.ndarray, gradients: np.ndarray) -> bool:
+    projection, ratio = oracles.first_projection(activations * np.abs(gradients))
+    largest, smallest = projection.max(), -projection.min()
+    return ratio < 0.98 and abs(largest - smallest) > 1e-6 * max(largest, smallest)
+
+
+@given(draw=draws.draws())
+@draws.check
+def test_segeigencam_projects_magnitude_of_gradient_times_activation_by_loops(draw):
+    decided = [b for b, image in enumerate(draw.images) if extremes_are_decided(*image)]
+    assume(decided)
+    maps = methods.segeigencam(draw.activations, draw.gradients)
+    assert maps.dtype == torch.float64
+    for b in decided:
+        assert draws.disagreement(maps[b], oracles.segeigencam(*draw.images[b])) < 1e-9
+
+
+def test_segeigencam_counts_what_speaks_against_the_score_and_needs_its_gradient():
+    activations = torch.tensor([[[4.0, 1.0, 0.0], [0.0, 1.0, 2.0]]], dtype=torch.float64)
+    gradients = torch.tensor([[[-3.0, -3.0, -3.0], [0.0, 0.0, 0.0]]], dtype=torch.float64)
+    torch.testing.assert_close(methods.segeigencam(activations, gradients), 3 * activations[:, 0])
+    assert not methods.segeigencam(activations, 0 * gradients).any()
+
+
 # --- KPCA-CAM
 
 

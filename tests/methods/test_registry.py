@@ -25,6 +25,7 @@ ORACLES = {
     "layercam": gradient.layercam,
     "eigencam": activation.eigencam,
     "eigengradcam": activation.eigengradcam,
+    "segeigencam": activation.segeigencam,
     "kpcacam": activation.kpcacam,
     "fem": activation.fem,
     "dff": None,
@@ -35,6 +36,10 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "finercam": "test_layered.py",
+    "shapleycam": "test_layered.py",
+    "fullgrad": "test_layered.py",
+    "refinecam": "test_layered.py",
 }
 
 DTYPE = torch.float64

@@ -119,6 +119,14 @@ def eigengradcam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     return eigencam(activations * gradients)
 
 
+def segeigencam(activations: np.ndarray, gradients: np.ndarray) -> np.ndarray:
+    """Chung 2025: Eigen-CAM of |g| A, turned so that the position of the largest magnitude is positive."""
+    projection, _ = first_projection(activations * np.abs(gradients))
+    cells = list(np.ndindex(*projection.shape))
+    strongest = max(cells, key=lambda p: abs(projection[p]))
+    return -projection if projection[strongest] < 0.0 else projection
+
+
 def linear_kernel(x: list[float], y: list[float]) -> float:
     """x . y"""
     return math.fsum(a * b for a, b in zip(x, y, strict=True))

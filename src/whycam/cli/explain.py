@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 _SOURCES_HELP = "Image files (FILE#page=N for a page), folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
 _TARGET_HELP = (
-    "top, INDEX, NAME, rank:K, A-B (why A and not B), prob:A, sigmoid:A, mask:A, box:K, value:I, text:WORDS."
+    "top, INDEX, NAME, rank:K, A-B (why A and not B), finer:A, prob:A, sigmoid:A, mask:A, box:K, value:I, "
+    "text:WORDS."
 )
-_LAYER_HELP = "Several, from shallow to deep, are fused.  [default: chosen by tracing]"
+_LAYER_HELP = "Several are fused; stages: one a resolution.  [default: chosen by tracing]"
 _RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
 

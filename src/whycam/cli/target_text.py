@@ -13,6 +13,7 @@ from whycam.targets import (
     BoxScore,
     ClassIndex,
     Contrast,
+    Finer,
     Probability,
     Rank,
     SegmentationClass,
@@ -25,8 +26,8 @@ from whycam.targets import (
 
 EmbedText: TypeAlias = Callable[[str], Tensor]
 FORMS = (
-    "top, a class's index or name, rank:2, A-B (why A rather than B), prob:A, sigmoid:A, mask:A, box:1, "
-    "box:1:left, value:0, -value:0, or text:WORDS"
+    "top, a class's index or name, rank:2, A-B (why A rather than B), finer:A, prob:A, sigmoid:A, mask:A, "
+    "box:1, box:1:left, value:0, -value:0, or text:WORDS"
 )
 
 
@@ -126,6 +127,7 @@ def _value(text: str, names: Sequence[str], kind: str) -> Target:
 
 # What stands before a colon where the rest is no target of a class by itself.
 _KINDS: dict[str, Callable[[str, Sequence[str]], Target]] = {
+    "finer": lambda text, names: Finer(_class_target(text, names)),
     "prob": lambda text, names: Probability(_class_target(text, names)),
     "sigmoid": lambda text, names: Probability(_class_target(text, names), activation="sigmoid"),
     "mask": _mask,

@@ -4,17 +4,21 @@ from whycam.engine.capture import Address, Capture, CapturedLayer, address_of, c
 from whycam.engine.inputs import Inputs
 from whycam.engine.layers import Candidate, LayerChoice, choose_layer, find_layer
 from whycam.engine.session import explaining
+from whycam.engine.stages import STAGES, StageChoice, stages_of
 
 __all__ = [
+    "STAGES",
     "Address",
     "Candidate",
     "Capture",
     "CapturedLayer",
     "Inputs",
     "LayerChoice",
+    "StageChoice",
     "address_of",
     "capture",
     "choose_layer",
     "explaining",
     "find_layer",
+    "stages_of",
 ]

@@ -88,7 +88,7 @@ class CapturedLayer:
 
     def activations(self) -> Activations:
         """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
-        return _wide(self.layout.to_grid(self.node.detach()))
+        return wide(self.layout.to_grid(self.node.detach()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,16 +109,21 @@ class Capture:
         Can be called again with other scores of the same forward. Raises LayerError where a layer has no
         influence on the scores.
         """
-        if not scores.requires_grad:
-            raise EngineError(
-                "the scores don't depend on the layer through differentiable operations; the model or "
-                "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
-                "can follow"
-            )
+        require_graph(scores)
         found = _backward(scores, [layer.node for layer in self.layers])
         return tuple(
-            _wide(layer.layout.to_grid(_require(gradient, layer)))
+            wide(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
+        )
+
+
+def require_graph(scores: Scores) -> None:
+    """Raise EngineError for scores that autograd cannot go back from."""
+    if not scores.requires_grad:
+        raise EngineError(
+            "the scores don't depend on the layer through differentiable operations; the model or "
+            "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
+            "can follow"
         )
 
 
@@ -130,7 +135,8 @@ def _require(gradient: Tensor | None, layer: CapturedLayer) -> Tensor:
     return gradient
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32, or float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -144,7 +150,7 @@ def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
     Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another
     may be too large. Where the scaled one is finite it is the better of the two.
     """
-    plain_ones = list(_grad(scores, nodes, 1.0))
+    plain_ones = list(gradients_to(scores, nodes))
     if all(node.dtype != torch.float16 for node in nodes):
         return plain_ones
     return [
@@ -153,16 +159,22 @@ def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
         else torch.where(scaled.isfinite(), scaled / HALF_SCALE, small)
         for small, scaled in (
             (small if small is None else small.float(), scaled if scaled is None else scaled.float())
-            for small, scaled in zip(plain_ones, _grad(scores, nodes, HALF_SCALE), strict=True)
+            for small, scaled in zip(plain_ones, gradients_to(scores, nodes, HALF_SCALE), strict=True)
         )
     ]
 
 
-def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | None, ...]:
+def gradients_to(
+    scores: Scores, nodes: list[Tensor], scale: float = 1.0, *, keep: bool = True
+) -> tuple[Tensor | None, ...]:
+    """Return d scores / d nodes times ``scale``, None for a node without influence; ``keep`` the graph.
+
+    Raises EngineError where autograd cannot go back.
+    """
     try:
         with torch.enable_grad():
             total = (scores * scale).sum()  # a sum: given weights of its own, grad would import sympy first
-        return torch.autograd.grad(total, nodes, retain_graph=True, allow_unused=True)
+        return torch.autograd.grad(total, nodes, retain_graph=keep, allow_unused=True)
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

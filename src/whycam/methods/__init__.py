@@ -4,9 +4,9 @@ What a method needs is read from its parameters' names, which are those of ``NEE
 must have defaults. So any function that uses these names is a method.
 """
 
-from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods import activation, controls, gradient, layered, pixel
 from whycam.methods.fusion import fuse
-from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage
+from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage, SumOfParts
 from whycam.methods.registry import METHODS, Method, find_method
 from whycam.methods.smoothing import (
     Averaging,
@@ -31,10 +31,12 @@ __all__ = [
     "SlopesOf",
     "Smoothing",
     "Stage",
+    "SumOfParts",
     "activation",
     "controls",
     "find_method",
     "fuse",
     "gradient",
+    "layered",
     "pixel",
 ]

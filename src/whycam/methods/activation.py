@@ -50,6 +50,12 @@ def first_component(activations: Activations) -> Map:
     mean over channels of relu(A). Returns [B, *grid], signed. Source: Muhammad 2020, eq. 4-5.
     """
     samples = _as_samples(activations)
+    oriented = _orient(_first_projection(samples), samples.relu().mean(2))
+    return oriented.reshape(activations.shape[:1] + activations.shape[2:])
+
+
+def _first_projection(samples: Samples) -> Float[Tensor, "batch positions"]:
+    """Project the samples on their first right singular vector; the sign is left open."""
     unit, scale = _unit(samples)
     positions, channels = unit.shape[1:]
     # The Gram matrix of the smaller side: the first component alone keeps its precision in it.
@@ -59,8 +65,8 @@ def first_component(activations: Activations) -> Map:
     else:
         _, vectors = torch.linalg.eigh(unit.mT @ unit)
         projection = (unit @ vectors[..., -1:]).squeeze(-1)
-    oriented = _orient(projection * scale.squeeze(-1), samples.relu().mean(2))
-    return oriented.reshape(activations.shape[:1] + activations.shape[2:])
+    scaled: Tensor = projection * scale.squeeze(-1)
+    return scaled
 
 
 def eigencam(activations: Activations) -> Map:
@@ -77,6 +83,20 @@ def eigengradcam(activations: Activations, gradients: Gradients) -> Map:
     Returns [B, *grid], signed. Source: the extension of Muhammad 2020 known from practice.
     """
     return first_component(gradients * activations)
+
+
+def segeigencam(activations: Activations, gradients: Gradients) -> Map:
+    """Show the first principal direction of ``|g| A``, its strongest position made positive.
+
+    As ``eigengradcam``, but a channel that speaks against the score counts as much as one that speaks for
+    it: made for segmentation, where a class's pixels depend on both. The sign is the one with which the
+    largest magnitude is positive. Not centred, as in ``eigencam``. Returns [B, *grid], signed.
+    Source: Chung 2025, eq. 10-13.
+    """
+    projection = _first_projection(_as_samples(gradients.abs() * activations))
+    upside_down = -projection.amin(1, keepdim=True) > projection.amax(1, keepdim=True)
+    oriented = torch.where(upside_down, -projection, projection)
+    return oriented.reshape(activations.shape[:1] + activations.shape[2:])
 
 
 def _kernel_matrix(samples: Samples, kernel: Kernel) -> Tensor:

@@ -19,18 +19,20 @@ def fuse(maps: Sequence[Float[Tensor, "batch *_"]]) -> Float[Tensor, "batch *fin
     which lifts a shallow layer's weak responses; the result is the elementwise maximum.
     Source: Jiang 2021, eq. 8 and section III-D.
     """
-    *shallow, deepest = [_relative(fused) for fused in maps]
+    *shallow, deepest = [relative(fused) for fused in maps]
     finest = max((fused.shape[1:] for fused in maps), key=lambda grid: grid.numel())
     scaled = [torch.tanh(2 * fused) for fused in shallow] + [deepest]
-    return torch.stack([_to_grid(fused, finest) for fused in scaled]).amax(0)
+    return torch.stack([to_grid(fused, finest) for fused in scaled]).amax(0)
 
 
-def _relative(maps: Map) -> Map:
+def relative(maps: Map) -> Map:
+    """Rectify maps and divide each by its image's maximum: [0, 1], zeros where nothing is positive."""
     positive = maps.relu()
     largest = positive.amax(tuple(range(1, maps.ndim)), keepdim=True)
     return positive / torch.where(largest > 0, largest, 1)
 
 
-def _to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
+def to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
+    """Resize maps to another grid: linear between the cells' centres."""
     mode = _INTERPOLATION[len(grid)]
     return F.interpolate(maps.unsqueeze(1), size=list(grid), mode=mode, align_corners=False).squeeze(1)

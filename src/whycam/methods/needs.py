@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from whycam.types import Activations, Gradients, Images, Rows, Scores
+from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
 
 Make: TypeAlias = Callable[[Rows], Tensor]
 """Makes some of the variants: takes their numbers [n], gives them [n, ...]."""
@@ -25,6 +25,18 @@ class ScoresOf(Protocol):
         ``make`` is called with the numbers of a chunk that fits into memory, and may be called again for
         the same. Variants that don't depend on the target have a name, ``known_as``: several targets then
         share their forwards.
+        """
+        ...
+
+
+@runtime_checkable
+class SumOfParts(Protocol):
+    """The score as a sum over parts: input times gradient, and each bias times its gradient."""
+
+    def __call__(self, reduce: Callable[[Activations], Map]) -> Map:
+        """Return the sum of what ``reduce`` makes of each part [b, C, *grid]; none of them is kept.
+
+        ``reduce`` is given all images of the batch at once, or one after another.
         """
         ...
 
@@ -75,10 +87,12 @@ NEEDS: Mapping[str, Need] = {
     "scores": Need("what is explained, [B]"),
     "activations": Need("the layer's activations [B, C, *grid]", of_layer=True),
     "gradients": Need("the scores' gradients with respect to them", of_layer=True),
+    "hessian_product": Need("the scores' second derivatives times the activations", of_layer=True),
     "class_weights": Need("the weights of a GAP head for the target [B, C]", of_layer=True),
     "gradients_of": Need("images -> gradients at the layer", of_layer=True),
     "stages": Need("activations and gradients of all layers, shallow to deep", True, of_all_layers=True),
     "scores_of": Need("scores of changed images: ScoresOf"),
     "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
+    "sum_of_parts": Need("the score's parts, from the input and each bias: SumOfParts"),
 }

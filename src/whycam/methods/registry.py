@@ -9,11 +9,12 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods import activation, controls, gradient, layered, pixel
 from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
 Kind = Literal["gradient", "activation", "perturbation", "pixel", "attention", "layered", "control", "other"]
+Explained = Literal["target", "difference"]
 MethodFunction = Callable[..., Map]
 
 
@@ -23,7 +24,8 @@ class Method:
 
     ``cost`` counts whole forwards F and backwards B, backwards from the score to the layer (s-backward) and
     forwards of what follows the layer (s). A control needs no forward itself; the one that is counted gives
-    the prediction and the score.
+    the prediction and the score. ``explained`` is what the score is: the target's own, or its difference to
+    the classes that the model finds most like it (``Finer``).
     """
 
     name: str
@@ -32,6 +34,7 @@ class Method:
     cost: str
     source: str
     summary: str
+    explained: Explained = "target"
 
     @cached_property
     def needs(self) -> frozenset[str]:
@@ -61,6 +64,13 @@ class Method:
         """Whether one call gives the map of several layers, which is then not fused."""
         return any(NEEDS[need].of_all_layers for need in self.needs)
 
+    @property
+    def works_on(self) -> str:
+        """Which models have what the method asks for: "any", "ViT", or "GAP head"."""
+        if self.kind == "attention":
+            return "ViT"
+        return "GAP head" if "class_weights" in self.needs else "any"
+
     @cached_property
     def parameters(self) -> dict[str, object]:
         """The options in force: parameters with their defaults, such as ``samples`` and ``seed``."""
@@ -70,6 +80,7 @@ class Method:
 
 F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
+F_AND_CURVATURE = "F + 3 s-backward"
 F_AND_B = "F + B"
 
 _BUILT_IN = (
@@ -81,12 +92,17 @@ _BUILT_IN = (
     Method("hirescam", gradient.hirescam, "gradient", F_AND_BACK, "Draelos 2020", "every position by its own gradient; sums to the logit on linear heads"),
     Method("gradcam-elementwise", gradient.gradcam_elementwise, "gradient", F_AND_BACK, "practice", "only products of gradient and activation above 0"),
     Method("layercam", gradient.layercam, "gradient", F_AND_BACK, "Jiang 2021", "every position by its positive gradient; good on shallow layers too"),
+    Method("shapleycam", gradient.shapleycam, "gradient", F_AND_CURVATURE, "Cai 2025", "channels by mean gradient less half the curvature along the activations"),
+    Method("finercam", gradient.gradcam, "gradient", F_AND_BACK, "Zhang 2025", "Grad-CAM of what sets the class apart from the classes most like it", explained="difference"),
     Method("eigencam", activation.eigencam, "activation", F_ONLY, "Muhammad 2020", "first principal direction; blind to the class"),
     Method("eigengradcam", activation.eigengradcam, "gradient", F_AND_BACK, "practice", "first principal direction of gradient x activation"),
+    Method("segeigencam", activation.segeigencam, "gradient", F_AND_BACK, "Chung 2025", "first principal direction of |gradient| x activation; for segmentation"),
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
+    Method("refinecam", layered.refinecam, "layered", F_AND_BACK, "Domeniconi 2026", "the product of Grad-CAM++ over the depth of the network; high resolution"),
+    Method("fullgrad", layered.fullgrad, "layered", F_AND_B, "Srinivas 2019", "what the input and every layer's bias add to the score, as magnitudes"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),

@@ -15,10 +15,10 @@ from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
 from whycam.render import overlay, with_caution
 from whycam.rows import are_finite, overlay_name, png_of, rows_of
-from whycam.runs.probe import as_input
+from whycam.runs.probe import as_input, layers_for
 from whycam.runs.reading import Read, Seen, Unreadable
 from whycam.runs.request import RunRequest
-from whycam.store import Row, RunWriter
+from whycam.store import LayerRecord, Row, RunWriter
 
 _OF_THE_WHOLE_RUN = (LayerError, MethodError, RunError, TargetError, UsageError)
 
@@ -31,7 +31,7 @@ class BatchExplainer:
     """
 
     request: RunRequest
-    layers: tuple[str, ...]
+    layer: LayerRecord
     writer: RunWriter
     executor: Executor
     at_most: int
@@ -80,7 +80,7 @@ class BatchExplainer:
                 as_input(request.model, torch.stack([one.view for one in seen])),
                 request.methods,
                 target=request.target,
-                layer=self.layers,
+                layer=layers_for(request, self.layer),
                 smoothing=request.smoothing,
             )
         drawn = [self._draw(explanation, seen) for explanation in explanations]

@@ -56,7 +56,7 @@ def run_explain(request: RunRequest, *, progress: Progress = lambda finished, pl
     manifest = _manifest(request, layer, image_count)
     opened = RunWriter.resume if request.existing == "resume" else RunWriter.create
     with opened(request.folder, manifest) as writer, ThreadPoolExecutor(_workers()) as executor:
-        batches = BatchExplainer(request, layer.paths, writer, executor, at_most=request.batch_size)
+        batches = BatchExplainer(request, layer, writer, executor, at_most=request.batch_size)
         reused = _explain_rest(request, batches, image_count, progress)
         return _finish(request, batches, reused)
 

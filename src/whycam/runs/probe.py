@@ -5,7 +5,7 @@ from itertools import islice
 
 import torch
 
-from whycam.engine import choose_layer
+from whycam.engine import STAGES, StageChoice, choose_layer, stages_of
 from whycam.errors import AbsentError, EngineError, WhycamError
 from whycam.explainer import INPUT, OF_THE_INPUT, explain_methods
 from whycam.methods import find_method
@@ -78,7 +78,7 @@ def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | Non
                 image,
                 request.methods,
                 target=request.target,
-                layer=layer.paths,
+                layer=layers_for(request, layer),
                 smoothing=request.smoothing,
             )
     except WhycamError:
@@ -96,9 +96,33 @@ def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | Non
 def _layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
     if not any(find_method(method).takes_layer for method in request.methods):
         return LayerRecord(paths=(INPUT,), reason=OF_THE_INPUT)
-    if request.layers:
+    if request.layers and request.layers != (STAGES,):
         return LayerRecord(paths=request.layers, reason="given with --layer")
     if earlier is not None:
         return earlier
     choice = choose_layer(request.model.module, image)
+    if request.layers or _over_stages(request):
+        stages = stages_of(choice)
+        others = [method for method in request.methods if find_method(method).takes_layer]
+        others = [method for method in others if not request.layers and not _is_over_stages(method)]
+        only = f"; {', '.join(others)}: the last one, {choice.reason}" if others else ""
+        return LayerRecord(paths=stages.paths, reason=stages.reason + only)
     return LayerRecord(paths=(choice.path,), reason=choice.reason)
+
+
+def _is_over_stages(method: str) -> bool:
+    return find_method(method).takes_all_layers_at_once
+
+
+def _over_stages(request: RunRequest) -> bool:
+    return any(_is_over_stages(method) for method in request.methods)
+
+
+def layers_for(request: RunRequest, layer: LayerRecord) -> tuple[str, ...] | StageChoice:
+    """Return the settled layers as ``explain_methods`` takes them.
+
+    Where nobody named them, methods that fuse by themselves take all, and the others the last one.
+    """
+    if request.layers or not _over_stages(request):
+        return layer.paths
+    return StageChoice(layer.paths, layer.reason, layer.reason)

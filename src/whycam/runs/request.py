@@ -41,10 +41,10 @@ class PictureStyle:
 class RunRequest:
     """A run: which model explains which images how, and where it is written.
 
-    ``sources`` are as `whycam.data.find_images` takes them. ``layers`` are paths from shallow to deep, none
-    for the one chosen by tracing. ``batch_size`` images are explained together; a picture of more than
-    ``max_pixels`` is not opened. ``command`` is what the user typed. Raises UsageError or MethodError for
-    values that make no sense.
+    ``sources`` are as `whycam.data.find_images` takes them. ``layers`` are paths from shallow to deep, the
+    one word "stages", or none for what is chosen by tracing. ``batch_size`` images are explained together; a
+    picture of more than ``max_pixels`` is not opened. ``command`` is what the user typed. Raises UsageError
+    or MethodError for values that make no sense.
     """
 
     model: LoadedModel

@@ -9,6 +9,7 @@ from whycam.targets.base import CustomTarget, Target
 from whycam.targets.boxes import BoxCoordinate, BoxScore, Side
 from whycam.targets.classes import Binary, ClassIndex, ClassPerImage, Contrast, Probability, Rank, TopClass
 from whycam.targets.dense import SegmentationClass
+from whycam.targets.finer import Finer
 from whycam.targets.given import TargetLike, as_target
 from whycam.targets.joining import PerImage, join_targets
 from whycam.targets.outputs import Logits, Outputs, logits_of
@@ -23,6 +24,7 @@ __all__ = [
     "ClassPerImage",
     "Contrast",
     "CustomTarget",
+    "Finer",
     "Logits",
     "Outputs",
     "PerImage",
