@@ -26,6 +26,8 @@ MethodLike: TypeAlias = str | MethodFunction | Method
 INPUT = "input"
 """What stands for the layer where a method looks at none."""
 OF_THE_INPUT = "the method looks at the input itself, and at no layer"
+ATTENTION = "attention"
+"""What stands for the layer where a method looks at all self-attentions."""
 
 LayerLike: TypeAlias = str | nn.Module | LayerChoice
 Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None
@@ -169,7 +171,7 @@ def _explain_all(
     context["smoothing"] = smoothing
     reasons = [reason if method.takes_layer else OF_THE_INPUT for method in known]
     return [
-        [replace(one, reason=why, **context) for one, why in zip(row, reasons, strict=True)] for row in rows
+        [replace(one, reason=one.reason or why, **context) for one, why in zip(row, reasons, strict=True)] for row in rows
     ]
 
 
@@ -319,13 +321,19 @@ def _explanation(one: Pass, method: Method, maps: Map) -> Explanation:
     peak = None
     if "gradients" in method.needs:
         peak = torch.stack([g.abs().flatten(1).amax(1) for g in one.gradients]).amax(0)
+    layer, reason = " + ".join(str(layer.address) for layer in one.capture.layers), ""
+    if method.takes_attention:
+        layer, reason = ATTENTION, one.batch.attention.describe()
+    elif not method.takes_layer:
+        layer = INPUT
     return Explanation(
         maps=maps,
         scores=one.scores.detach(),
         targets=one.target,
         classes=none if classes is None else classes,
         outputs=detached(one.capture.outputs),
-        layer=" + ".join(str(layer.address) for layer in one.capture.layers) if method.takes_layer else INPUT,
+        layer=layer,
+        reason=reason,
         method=method.name,
         size=tuple(one.inputs.images.shape[2:]),
         blank=(maps == 0).flatten(1).all(1),

@@ -8,10 +8,11 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
+from whycam.engine.attention import AttentionRun, attend
 from whycam.engine.head import class_weights
 from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
 from whycam.errors import MethodError
-from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
+from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, Tokens, fuse
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
 from whycam.methods.needs import Into, Make
@@ -32,6 +33,11 @@ class Batch:
     capture: Capture
     targets: tuple[Target, ...]
     shared: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def attention(self) -> AttentionRun:
+        """A forward with all its attentions, for all targets and methods."""
+        return attend(self.module, self.inputs)
 
 
 def passes_of(module: nn.Module, inputs: Inputs, capture: Capture, targets: Sequence[Target]) -> list["Pass"]:
@@ -76,6 +82,11 @@ class Pass:
     def activations(self) -> tuple[Activations, ...]:
         """The activations of each captured layer, in the order they were named."""
         return tuple(layer.activations() for layer in self.capture.layers)
+
+    @cached_property
+    def attention_scores(self) -> Scores:
+        """The target's scores [B], with autograd from the attentions on."""
+        return self.batch.attention.score(self.target)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -163,6 +174,11 @@ def _slopes_of(one: Pass, layer: int) -> SlopesOf:
     return slopes_of
 
 
+def _tokens(one: Pass, layer: int) -> Tokens:
+    run = one.batch.attention
+    return Tokens(run.first, run.grid, run.rows_read(one.attention_scores))
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
@@ -174,6 +190,10 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "attentions": lambda one, layer: one.batch.attention.attentions(),
+    "attention_gradients": lambda one, layer: one.batch.attention.gradients(one.attention_scores),
+    "block_gradients": lambda one, layer: one.batch.attention.block_gradients(one.target),
+    "tokens": _tokens,
 }
 
 

@@ -88,7 +88,7 @@ class CapturedLayer:
 
     def activations(self) -> Activations:
         """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
-        return _wide(self.layout.to_grid(self.node.detach()))
+        return wide(self.layout.to_grid(self.node.detach()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,9 @@ class Capture:
                 "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
                 "can follow"
             )
-        found = _backward(scores, [layer.node for layer in self.layers])
+        found = gradients_at(scores, [layer.node for layer in self.layers])
         return tuple(
-            _wide(layer.layout.to_grid(_require(gradient, layer)))
+            wide(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
         )
 
@@ -130,7 +130,8 @@ def _require(gradient: Tensor | None, layer: CapturedLayer) -> Tensor:
     return gradient
 
 
-def _wide(values: Tensor) -> Tensor:
+def wide(values: Tensor) -> Tensor:
+    """Return values in float32, or as they are in float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -138,7 +139,7 @@ HALF_SCALE = 4096.0
 QUERY_COUNTS = ("num_queries", "num_latents", "num_detection_tokens")
 
 
-def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
+def gradients_at(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
     """Return d scores / d nodes; in float16 from two backwards, of which one is scaled up.
 
     Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another

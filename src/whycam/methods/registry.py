@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods import activation, attention, controls, gradient, pixel
 from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
@@ -53,8 +53,13 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the method looks at a layer; without one, its map is at the image's own resolution."""
+        """Whether the method looks at a layer; without one, its map is the input's or the attention's."""
         return any(NEEDS[need].of_layer for need in self.needs)
+
+    @property
+    def takes_attention(self) -> bool:
+        """Whether the method looks at the model's self-attentions, whose grid its map is on."""
+        return any(NEEDS[need].of_attention for need in self.needs)
 
     @property
     def takes_all_layers_at_once(self) -> bool:
@@ -87,6 +92,10 @@ _BUILT_IN = (
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
+    Method("rollout", attention.rollout, "attention", "2 F", "Abnar 2020", "attention multiplied through all blocks; blind to the class"),
+    Method("attentiongradient", attention.attention_gradient, "attention", "2 F + s-backward", "Barkan 2021", "the last block's attention by its positive gradient"),
+    Method("chefer", attention.chefer, "attention", "2 F + B", "Chefer 2021", "attention by its positive gradient, through all blocks"),
+    Method("legrad", attention.legrad, "attention", "2 F + B + a tail a block", "Bousselham 2024", "each block's own score's positive gradient at its attention, summed"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),
