@@ -35,6 +35,10 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "rollout": "test_attention.py",
+    "attentiongradient": "test_attention.py",
+    "chefer": "test_attention.py",
+    "legrad": "test_attention.py",
 }
 
 DTYPE = torch.float64

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,8 @@ from whycam.errors import EngineError, MethodError
 from whycam.types import Attention, Scores
 
 ADVICE = "use a method that needs no attention, such as gradcam or layercam"
+_places: WeakKeyDictionary[nn.Module, dict[Any, tuple[int, tuple[int, ...]]]] = WeakKeyDictionary()
+
 LEAST_SPREAD = 0.25
 """How far apart the first and the last position must lie in the image, as a share of what the grid says."""
 
@@ -275,8 +278,8 @@ class _Watch:
         """Return the attentions up to the last one over the image's grid; all of them must be over it."""
         if not self.seen:
             raise MethodError(
-                "the model has no attention that depends on the image (a CNN, or kernels that can't be "
-                f"opened); {ADVICE}"
+                "the model has no softmax attention that can be seen (a CNN, linear attention, or kernels that "
+                f"can't be opened); {ADVICE}"
             )
         whole = [place for place, one in enumerate(self.seen) if self._layout(one) is not None]
         if not whole:
@@ -304,7 +307,15 @@ class _Watch:
         return layout.grid, tokens - prod(layout.grid)
 
     def _place(self, one: _Seen) -> tuple[int, tuple[int, ...]]:
-        """Return where the grid's tokens start and the grid; the tokens beside it may come before or after.
+        """Return where the grid's tokens start and the grid; found once for a model and a size of images."""
+        known = _places.setdefault(self.module, {})
+        key = (one.path, one.node.shape[-1], tuple(self.pixels.shape[1:]))
+        if key not in known:
+            known[key] = self._found_place(one)
+        return known[key]
+
+    def _found_place(self, one: _Seen) -> tuple[int, tuple[int, ...]]:
+        """Find the place by gradients at the pixels; the tokens beside the grid may come before or after it.
 
         A token's attention to itself, before the softmax, depends on the pixels that the token was made of.
         Those of the grid's first and last token must lie apart as they do on the grid.

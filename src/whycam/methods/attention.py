@@ -35,7 +35,7 @@ def rollout(
         raise MethodError(f"fusion is {fusion!r}; expected one of {', '.join(_FUSIONS)}")
     if not 0 <= discard < 1:
         raise MethodError(f"discard is {discard}; expected a share from 0 to below 1")
-    row = tokens.weights().to(attentions[0].dtype)
+    row = tokens.weights(attentions[0].dtype)
     for attention in reversed(attentions):
         matrix = _without_lowest(_FUSIONS[fusion](attention), discard)
         shared = row / (1 + matrix.sum(2))
@@ -52,7 +52,7 @@ def attention_gradient(
     what Chefer 2021 (eq. 5) puts together over blocks.
     """
     matrix = _relevant(attentions[-1], attention_gradients[-1])
-    return tokens.on_grid(_times(tokens.weights().to(matrix.dtype), matrix))
+    return tokens.on_grid(_times(tokens.weights(matrix.dtype), matrix))
 
 
 def chefer(
@@ -64,7 +64,7 @@ def chefer(
     read. It lies outside the grid for a class token, so that nothing changes there.
     Source: Chefer 2021 (Generic attention-model explainability), eq. 5-6.
     """
-    start = tokens.weights().to(attentions[0].dtype)
+    start = tokens.weights(attentions[0].dtype)
     added = torch.zeros_like(start)
     for attention, gradient in zip(reversed(attentions), reversed(attention_gradients), strict=True):
         added = added + _times(start + added, _relevant(attention, gradient))

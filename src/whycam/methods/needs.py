@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
 from whycam.types import Activations, Gradients, Images, Map, Rows, Scores, TokenFlags, TokenValues
@@ -71,9 +72,10 @@ class Tokens:
     grid: tuple[int, ...]
     read: TokenFlags
 
-    def weights(self) -> TokenValues:
+    def weights(self, dtype: torch.dtype) -> TokenValues:
         """Return the share [B, N] of each token's row: equal for all that are read, and 1 together."""
-        return self.read / self.read.sum(1, keepdim=True)
+        read = self.read.to(dtype)
+        return read / read.sum(1, keepdim=True)
 
     def on_grid(self, values: TokenValues) -> Map:
         """Return the tokens' values [B, N] on the grid, [B, *grid]; class and register tokens are dropped."""
