@@ -171,7 +171,8 @@ def _explain_all(
     context["smoothing"] = smoothing
     reasons = [reason if method.takes_layer else OF_THE_INPUT for method in known]
     return [
-        [replace(one, reason=one.reason or why, **context) for one, why in zip(row, reasons, strict=True)] for row in rows
+        [replace(one, reason=one.reason or why, **context) for one, why in zip(row, reasons, strict=True)]
+        for row in rows
     ]
 
 

@@ -86,7 +86,8 @@ def smooth(images, activations, gradients_of, *, samples=3, seed=0):
 
 
 WAYS = {
-    **{name: lambda m, x, name=name: explain(m, x, method=name, layer="last") for name, method in METHODS.items()
+    **{name: lambda m, x, name=name: explain(m, x, method=name, layer="last")
+       for name, method in METHODS.items()
        if name not in ("smoothgradcam++", "dff")  # the slow ones
        and not method.takes_attention},
     "smoothgradcam++ with 3 samples": lambda m, x: explain(m, x, method=smooth, layer="last"),

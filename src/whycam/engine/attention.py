@@ -96,8 +96,8 @@ class AttentionRun:
         """
         if self.blocks is None and len(self.nodes) > 1:
             raise MethodError(
-                f"the attentions {self.paths[0]} to {self.paths[-1]} don't each lie in a block that runs once, "
-                "so no block has a score of its own; use chefer or attentiongradient"
+                f"the attentions {self.paths[0]} to {self.paths[-1]} don't each lie in a block that runs "
+                "once, so no block has a score of its own; use chefer or attentiongradient"
             )
         for place, node in enumerate(self.nodes):
             last = place == len(self.nodes) - 1
@@ -107,14 +107,14 @@ class AttentionRun:
     def _gradients(self, scores: Scores, nodes: Sequence[Tensor]) -> Iterator[Attention]:
         if not scores.requires_grad:
             raise EngineError(
-                "the scores don't depend on the attention through differentiable operations; the model or the "
-                "target detaches them (no_grad, detach, argmax). Return scores that autograd can follow"
+                "the scores don't depend on the attention through differentiable operations; the model or "
+                "the target detaches them (no_grad, detach, argmax). Return scores that autograd can follow"
             )
         for node, gradient in zip(nodes, gradients_at(scores, list(nodes)), strict=True):
             yield self._by_head(torch.zeros_like(node) if gradient is None else gradient)
 
     def _by_head(self, values: Tensor) -> Attention:
-        return wide(values.unflatten(0, (len(self.inputs), -1)) if values.ndim == 3 else values)
+        return wide(values.view(len(self.inputs), -1, *values.shape[1:]) if values.ndim == 3 else values)
 
     def _outputs_after(self, place: int) -> Any:
         """Return the outputs where the last block gives what the block at ``place`` gave."""
@@ -278,8 +278,8 @@ class _Watch:
         """Return the attentions up to the last one over the image's grid; all of them must be over it."""
         if not self.seen:
             raise MethodError(
-                "the model has no softmax attention that can be seen (a CNN, linear attention, or kernels that "
-                f"can't be opened); {ADVICE}"
+                "the model has no softmax attention that can be seen (a CNN, linear attention, or kernels "
+                f"that can't be opened); {ADVICE}"
             )
         whole = [place for place, one in enumerate(self.seen) if self._layout(one) is not None]
         if not whole:
@@ -338,12 +338,11 @@ class _Watch:
     def _centre(self, values: Tensor) -> Tensor | None:
         """Return where in the images the pixels are that the values depend on, 0 to 1 on each axis."""
         (found,) = torch.autograd.grad(values.sum(), self.pixels, retain_graph=True)
-        energy = found.detach().double().abs().sum((0, 1))
+        energy = wide(found).abs().sum((0, 1))[..., None]
         total = energy.sum()
         if not total.isfinite() or total == 0:
             return None
-        axes = range(energy.ndim)
-        along = [energy.sum([other for other in axes if other != axis]) for axis in axes]
+        along = [energy.movedim(axis, 0).flatten(1).sum(1) for axis in range(energy.ndim - 1)]
         places = [(torch.arange(len(e), dtype=e.dtype, device=e.device) + 0.5) / len(e) for e in along]
         return torch.stack([(e * p).sum() / total for e, p in zip(along, places, strict=True)])
 
@@ -372,7 +371,7 @@ def _spread_over(grid: Sequence[int], start: Tensor, end: Tensor) -> bool:
 
 def _not_whole(one: _Seen, batch: int) -> MethodError:
     return MethodError(
-        f"the attention {one.path!r} gave {list(one.node.shape)} for {batch} image{'s' * (batch > 1)}: windows, "
-        "reduced keys, several grids or something else than the image's positions, where every block must "
+        f"the attention {one.path!r} gave {list(one.node.shape)} for {batch} image{'s' * (batch > 1)}: "
+        "windows, reduced keys, several grids or something else than the image's positions, where every block must "
         f"attend over one grid of the whole image; {ADVICE}"
     )

@@ -1,4 +1,4 @@
-"""Attention opened: its probabilities become a tensor of their own, whatever kernel would have hidden them."""
+"""Attention opened: its probabilities become a tensor of their own, whatever kernel would hide them."""
 
 from collections.abc import Callable, Sequence
 from types import FunctionType
@@ -29,6 +29,7 @@ class OpenedAttention(TorchFunctionMode):
     """
 
     def __init__(self, see: Callable[[Tensor, Tensor], bool]) -> None:
+        """Remember whom to tell."""
         super().__init__()
         self.see = see
 
@@ -93,9 +94,6 @@ def _masked_softmax(logits: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return logits.softmax(-1)
-    if mask.dtype == torch.bool:
-        masked = logits.masked_fill(~mask, -torch.inf)
-    else:
-        masked = logits + mask
+    masked = logits.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else logits + mask
     empty = masked.isneginf().all(-1, keepdim=True)
     return masked.masked_fill(empty, 0).softmax(-1).masked_fill(empty, 0)

@@ -55,9 +55,7 @@ def attention_gradient(
     return tokens.on_grid(_times(tokens.weights(matrix.dtype), matrix))
 
 
-def chefer(
-    attentions: Sequence[Attention], attention_gradients: Sequence[Attention], tokens: Tokens
-) -> Map:
+def chefer(attentions: Sequence[Attention], attention_gradients: Sequence[Attention], tokens: Tokens) -> Map:
     """Add up ``R <- R + mean_h(relu(g A)) R`` from R = 1 over the blocks; at least 0.
 
     The 1 that R starts with is taken off at the end: it says nothing, and would paint every token that is

@@ -79,7 +79,7 @@ class Tokens:
 
     def on_grid(self, values: TokenValues) -> Map:
         """Return the tokens' values [B, N] on the grid, [B, *grid]; class and register tokens are dropped."""
-        return values[:, self.first : self.first + prod(self.grid)].unflatten(1, self.grid)
+        return values[:, self.first : self.first + prod(self.grid)].reshape(-1, *self.grid)
 
 
 @dataclass(frozen=True)
