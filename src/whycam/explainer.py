@@ -28,6 +28,7 @@ INPUT = "input"
 OF_THE_INPUT = "the method looks at the input itself, and at no layer"
 ATTENTION = "attention"
 """What stands for the layer where a method looks at all self-attentions."""
+OF_THE_ATTENTION = "the methods look at all of the model's self-attentions"
 
 LayerLike: TypeAlias = str | nn.Module | LayerChoice
 Layers: TypeAlias = LayerLike | Sequence[LayerLike] | None

@@ -384,6 +384,36 @@ def test_a_model_that_detaches_its_outputs_is_refused_by_name():
         explain(settle(Detaching((3, 3))), pictures(), method="chefer", target=1)
 
 
+def test_checkpointed_blocks_change_nothing():
+    model, inputs = built("timm vit")
+    expected = explain_methods(model, inputs.images, NAMES, target=1)
+    checkpointed = deepcopy(model)
+    checkpointed.set_grad_checkpointing()
+    found = explain_methods(checkpointed, inputs.images, NAMES, target=1)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one.maps, other.maps)
+
+
+class Frozen(Transformer):
+    """Runs all but its head without autograd, as a backbone that is not trained."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        with torch.no_grad():
+            tokens = self.patches(images).flatten(2).mT
+            tokens = torch.cat([self.extra.expand(len(images), -1, -1), tokens], 1) + self.position
+            tokens = self.norm(self.blocks(tokens))[:, 0]
+        return self.head(tokens)
+
+
+def test_a_backbone_that_turns_autograd_off_is_explained_all_the_same():
+    pairs = [
+        explain_methods(settle(kind((3, 3))), pictures(), NAMES, target=1) for kind in (Frozen, Transformer)
+    ]
+    for found, expected in zip(*pairs, strict=True):
+        torch.testing.assert_close(found.maps, expected.maps)
+    assert torch.is_grad_enabled()
+
+
 class Writing(Transformer):
     """Writes into what its blocks return, after the fact."""
 

@@ -18,7 +18,7 @@ from torch.autograd.graph import Node, get_gradient_edge
 from whycam.engine.capture import gradients_at, hints_of, queries_of, wide
 from whycam.engine.grid import read_layout
 from whycam.engine.inputs import Inputs, copied
-from whycam.engine.opened import OpenedAttention
+from whycam.engine.opened import OpenedAttention, reopened
 from whycam.engine.session import check_parameters
 from whycam.errors import EngineError, MethodError
 from whycam.types import Attention, Scores
@@ -110,7 +110,9 @@ class AttentionRun:
                 "the scores don't depend on the attention through differentiable operations; the model or "
                 "the target detaches them (no_grad, detach, argmax). Return scores that autograd can follow"
             )
-        for node, gradient in zip(nodes, gradients_at(scores, list(nodes)), strict=True):
+        with reopened():
+            found = gradients_at(scores, list(nodes))
+        for node, gradient in zip(nodes, found, strict=True):
             yield self._by_head(torch.zeros_like(node) if gradient is None else gradient)
 
     def _by_head(self, values: Tensor) -> Attention:
@@ -147,7 +149,11 @@ def _answering(answers: dict[nn.Module, Any]) -> Iterator[None]:
     before = {part: vars(part).get("forward", missing) for part in answers}
 
     def answer(output: Any) -> Any:
-        return lambda *inputs, **named: _kept(output)
+        def forward(*inputs: Any, **named: Any) -> Any:
+            torch.set_grad_enabled(True)  # as where the output was made
+            return _kept(output)
+
+        return forward
 
     try:
         for part, output in answers.items():
@@ -250,6 +256,7 @@ class _Watch:
 
     def _entering(self, name: str) -> Any:
         def hook(part: nn.Module, inputs: Any) -> None:
+            torch.set_grad_enabled(True)  # a frozen part of the model may have turned autograd off
             self.stack.append(name)
 
         return hook
@@ -337,7 +344,10 @@ class _Watch:
 
     def _centre(self, values: Tensor) -> Tensor | None:
         """Return where in the images the pixels are that the values depend on, 0 to 1 on each axis."""
-        (found,) = torch.autograd.grad(values.sum(), self.pixels, retain_graph=True)
+        with reopened():
+            (found,) = gradients_at(values.flatten(), [self.pixels])
+        if found is None:
+            return None
         energy = wide(found).abs().sum((0, 1))[..., None]
         total = energy.sum()
         if not total.isfinite() or total == 0:
@@ -372,6 +382,6 @@ def _spread_over(grid: Sequence[int], start: Tensor, end: Tensor) -> bool:
 def _not_whole(one: _Seen, batch: int) -> MethodError:
     return MethodError(
         f"the attention {one.path!r} gave {list(one.node.shape)} for {batch} image{'s' * (batch > 1)}: "
-        "windows, reduced keys, several grids or something else than the image's positions, where every block must "
-        f"attend over one grid of the whole image; {ADVICE}"
+        "windows, reduced keys, several grids or something else than the image's positions, where every "
+        f"block must attend over one grid of the whole image; {ADVICE}"
     )
