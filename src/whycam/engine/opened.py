@@ -11,13 +11,21 @@ from torch.overrides import TorchFunctionMode
 
 SOFTMAXES = frozenset({F.softmax, torch.softmax, torch.special.softmax, Tensor.softmax})
 
-# PyTorch's own code for nn.MultiheadAttention, which asks no mode whether to run: the mode that runs it sees
-# each step. Both of its paths, with and without weights, are covered by what is seen.
-_multi_head = FunctionType(
-    F.multi_head_attention_forward.__code__,
-    {**vars(F), "has_torch_function": lambda tensors: False},
-    argdefs=F.multi_head_attention_forward.__defaults__,
-)
+
+def _looked_into(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return PyTorch's own code of a function that asks no mode whether to run: a mode sees its steps."""
+    return FunctionType(
+        function.__code__,
+        {**function.__globals__, "has_torch_function": lambda tensors: False},
+        argdefs=function.__defaults__,
+    )
+
+
+# nn.MultiheadAttention's steps, with weights and without; and a backward, where checkpointing computes a part
+# of the forward again, which must come out as it was.
+_LOOKED_INTO = {
+    function: _looked_into(function) for function in (F.multi_head_attention_forward, torch.autograd.grad)
+}
 
 
 class OpenedAttention(TorchFunctionMode):
@@ -42,9 +50,9 @@ class OpenedAttention(TorchFunctionMode):
     ) -> Any:
         """Run a function of PyTorch, or what stands for it."""
         named = kwargs or {}
-        if func is F.multi_head_attention_forward:
+        if func in _LOOKED_INTO:
             with self:
-                return _multi_head(*args, **named)
+                return _LOOKED_INTO[func](*args, **named)
         if func is F.scaled_dot_product_attention:
             return self._attend(*args, **named)
         result = func(*args, **named)
