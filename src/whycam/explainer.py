@@ -37,6 +37,9 @@ MethodLike: TypeAlias = str | MethodFunction | Method
 INPUT = "input"
 """What stands for the layer where a method looks at none."""
 OF_THE_INPUT = "the method looks at the input itself, and at no layer"
+ATTENTION = "attention"
+"""What stands for the layer where a method looks at all self-attentions."""
+OF_THE_ATTENTION = "the methods look at all of the model's self-attentions"
 
 LayerLike: TypeAlias = str | nn.Module | LayerChoice
 Layers: TypeAlias = LayerLike | StageChoice | Sequence[LayerLike] | None
@@ -385,14 +388,17 @@ def _explanation(one: Pass, asked: _Asked, maps: Map) -> Explanation:
     if "gradients" in asked.method.needs:
         gradients = [one.gradients[place] for place in one.places_of(asked.addresses)]
         peak = torch.stack([g.abs().flatten(1).amax(1) for g in gradients]).amax(0)
+    layer, reason = " + ".join(map(str, asked.addresses)) or INPUT, asked.reason
+    if asked.method.takes_attention:
+        layer, reason = ATTENTION, one.batch.attention.describe()
     return Explanation(
         maps=maps,
         scores=one.scores.detach(),
         targets=one.target,
         classes=none if classes is None else classes,
         outputs=detached(one.capture.outputs),
-        layer=" + ".join(map(str, asked.addresses)) or INPUT,
-        reason=asked.reason,
+        layer=layer,
+        reason=reason,
         method=asked.method.name,
         size=tuple(one.inputs.images.shape[2:]),
         blank=(maps == 0).flatten(1).all(1),

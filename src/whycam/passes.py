@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Address, Capture, Inputs, capture
+from whycam.engine.attention import AttentionRun, attend
 from whycam.engine.biases import sum_of_parts
 from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
@@ -22,6 +23,7 @@ from whycam.methods import (
     Smoothing,
     Stage,
     SumOfParts,
+    Tokens,
     fuse,
 )
 from whycam.methods.activation import first_component
@@ -44,6 +46,11 @@ class Batch:
     capture: Capture
     targets: tuple[Target, ...]
     shared: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    @cached_property
+    def attention(self) -> AttentionRun:
+        """A forward with all its attentions, for all targets and methods."""
+        return attend(self.module, self.inputs)
 
 
 def passes_of(module: nn.Module, inputs: Inputs, capture: Capture, targets: Sequence[Target]) -> list["Pass"]:
@@ -88,6 +95,11 @@ class Pass:
     def activations(self) -> tuple[Activations, ...]:
         """The activations of each captured layer, in the order they were named."""
         return tuple(layer.activations() for layer in self.capture.layers)
+
+    @cached_property
+    def attention_scores(self) -> Scores:
+        """The target's scores [B], with autograd from the attentions on."""
+        return self.batch.attention.score(self.target)
 
     @cached_property
     def order(self) -> tuple[int, ...]:
@@ -188,6 +200,11 @@ def _sum_of_parts(one: Pass, layer: int) -> SumOfParts:
     return lambda reduce: sum_of_parts(one.batch.module, one.inputs, one.target, reduce)
 
 
+def _tokens(one: Pass, layer: int) -> Tokens:
+    run = one.batch.attention
+    return Tokens(run.first, run.grid, run.rows_read(one.attention_scores))
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
@@ -201,6 +218,10 @@ PROVIDERS: Mapping[str, Provider] = {
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
     "sum_of_parts": _sum_of_parts,
+    "attentions": lambda one, layer: one.batch.attention.attentions(),
+    "attention_gradients": lambda one, layer: one.batch.attention.gradients(one.attention_scores),
+    "block_gradients": lambda one, layer: one.batch.attention.block_gradients(one.target),
+    "tokens": _tokens,
 }
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 Images: TypeAlias = Float[Tensor, "batch bands *size"]
 Activations: TypeAlias = Float[Tensor, "batch channels *grid"]
 Gradients: TypeAlias = Float[Tensor, "batch channels *grid"]
+Attention: TypeAlias = Float[Tensor, "batch heads tokens tokens"]
 Weights: TypeAlias = Float[Tensor, "batch channels *broadcast"]
 Map: TypeAlias = Float[Tensor, "batch *grid"]
 Heatmaps: TypeAlias = Float[Tensor, "batch *size"]
@@ -22,6 +23,8 @@ Scores: TypeAlias = Float[Tensor, "batch"]
 Classes: TypeAlias = Int[Tensor, "batch"]
 Flags: TypeAlias = Bool[Tensor, "batch"]
 Rows: TypeAlias = Int[Tensor, "rows"]
+TokenFlags: TypeAlias = Bool[Tensor, "batch tokens"]
+TokenValues: TypeAlias = Float[Tensor, "batch tokens"]
 
 
 @dataclass(frozen=True)

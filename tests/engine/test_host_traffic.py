@@ -131,3 +131,10 @@ def test_a_layer_once_chosen_keeps_values_on_the_device(request):
     explain(RESIDUAL, IMAGES)
     request.getfixturevalue("no_host_traffic")
     explain(RESIDUAL, IMAGES)
+
+
+def test_attention_once_placed_keeps_values_on_the_device(request):
+    names = ["rollout", "attentiongradient", "chefer", "legrad"]
+    explain_methods(TRANSFORMER, IMAGES, names)
+    request.getfixturevalue("no_host_traffic")
+    explain_methods(TRANSFORMER, IMAGES, names)

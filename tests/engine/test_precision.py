@@ -10,7 +10,7 @@ from whycam.engine import address_of, capture, explaining
 
 HALVES = [torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 8e-2}  # of the map's largest value; ten roundings or so
-QUICK = [name for name in METHODS if name not in ("smoothgradcam++", "dff")]
+QUICK = [n for n, m in METHODS.items() if n not in ("smoothgradcam++", "dff") and not m.takes_attention]
 
 
 def off_by(found, expected):

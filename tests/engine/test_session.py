@@ -86,8 +86,10 @@ def smooth(images, activations, gradients_of, *, samples=3, seed=0):
 
 
 WAYS = {
-    **{name: lambda m, x, name=name: explain(m, x, method=name, layer="last") for name in METHODS
-       if name not in ("smoothgradcam++", "dff")},  # the slow ones
+    **{name: lambda m, x, name=name: explain(m, x, method=name, layer="last")
+       for name, method in METHODS.items()
+       if name not in ("smoothgradcam++", "dff")  # the slow ones
+       and not method.takes_attention},
     "smoothgradcam++ with 3 samples": lambda m, x: explain(m, x, method=smooth, layer="last"),
     "a chosen layer": lambda m, x: explain(m, x),
     "several layers": lambda m, x: explain(m, x, layer=["stem", "body", "last"], method="layercam"),

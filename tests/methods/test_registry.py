@@ -40,6 +40,10 @@ ON_A_MODEL = {
     "shapleycam": "test_layered.py",
     "fullgrad": "test_layered.py",
     "refinecam": "test_layered.py",
+    "rollout": "test_attention.py",
+    "attentiongradient": "test_attention.py",
+    "chefer": "test_attention.py",
+    "legrad": "test_attention.py",
 }
 
 DTYPE = torch.float64

@@ -110,7 +110,7 @@ class Capture:
         influence on the scores.
         """
         require_graph(scores)
-        found = _backward(scores, [layer.node for layer in self.layers])
+        found = gradients_at(scores, [layer.node for layer in self.layers])
         return tuple(
             wide(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
@@ -144,7 +144,7 @@ HALF_SCALE = 4096.0
 QUERY_COUNTS = ("num_queries", "num_latents", "num_detection_tokens")
 
 
-def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
+def gradients_at(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
     """Return d scores / d nodes; in float16 from two backwards, of which one is scaled up.
 
     Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another

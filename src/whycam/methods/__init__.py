@@ -4,9 +4,9 @@ What a method needs is read from its parameters' names, which are those of ``NEE
 must have defaults. So any function that uses these names is a method.
 """
 
-from whycam.methods import activation, controls, gradient, layered, pixel
+from whycam.methods import activation, attention, controls, gradient, layered, pixel
 from whycam.methods.fusion import fuse
-from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage, SumOfParts
+from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage, SumOfParts, Tokens
 from whycam.methods.registry import METHODS, Method, find_method
 from whycam.methods.smoothing import (
     Averaging,
@@ -32,7 +32,9 @@ __all__ = [
     "Smoothing",
     "Stage",
     "SumOfParts",
+    "Tokens",
     "activation",
+    "attention",
     "controls",
     "find_method",
     "fuse",

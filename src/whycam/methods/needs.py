@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
-from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
+from whycam.types import Activations, Gradients, Images, Map, Rows, Scores, TokenFlags, TokenValues
 
 Make: TypeAlias = Callable[[Rows], Tensor]
 """Makes some of the variants: takes their numbers [n], gives them [n, ...]."""
@@ -71,15 +73,39 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """Where an image's grid lies among N tokens, from ``first`` on, and which tokens the score reads.
+
+    ``read`` [B, N] says on which rows of the last attention the score depends: a class token's where the head
+    reads that, the grid's where it averages them. Their mean stands for the whole.
+    """
+
+    first: int
+    grid: tuple[int, ...]
+    read: TokenFlags
+
+    def weights(self, dtype: torch.dtype) -> TokenValues:
+        """Return the share [B, N] of each token's row: equal for all that are read, and 1 together."""
+        read = self.read.to(dtype)
+        return read / read.sum(1, keepdim=True)
+
+    def on_grid(self, values: TokenValues) -> Map:
+        """Return the tokens' values [B, N] on the grid, [B, *grid]; class and register tokens are dropped."""
+        return values[:, self.first : self.first + prod(self.grid)].reshape(-1, *self.grid)
+
+
+@dataclass(frozen=True)
 class Need:
     """What is given under a name. ``of_layer``: it is a layer's; without such, a method takes no layer.
 
-    ``of_all_layers``: the method is called once for all layers, and its map is not fused.
+    ``of_all_layers``: the method is called once for all layers, and its map is not fused. ``of_attention``:
+    it is the self-attentions', all of the model's.
     """
 
     meaning: str
     of_layer: bool = False
     of_all_layers: bool = False
+    of_attention: bool = False
 
 
 NEEDS: Mapping[str, Need] = {
@@ -95,4 +121,8 @@ NEEDS: Mapping[str, Need] = {
     "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
     "sum_of_parts": Need("the score's parts, from the input and each bias: SumOfParts"),
+    "attentions": Need("each self-attention's probabilities [B, heads, N, N]", of_attention=True),
+    "attention_gradients": Need("the scores' gradients with respect to them", of_attention=True),
+    "block_gradients": Need("the same, each of its own block's score, one by one", of_attention=True),
+    "tokens": Need("where the grid is among N tokens, and which are read: Tokens", of_attention=True),
 }

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, controls, gradient, layered, pixel
+from whycam.methods import activation, attention, controls, gradient, layered, pixel
 from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
@@ -56,8 +56,13 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the method looks at a layer; without one, its map is at the image's own resolution."""
+        """Whether the method looks at a layer; without one, its map is the input's or the attention's."""
         return any(NEEDS[need].of_layer for need in self.needs)
+
+    @property
+    def takes_attention(self) -> bool:
+        """Whether the method looks at the model's self-attentions, whose grid its map is on."""
+        return any(NEEDS[need].of_attention for need in self.needs)
 
     @property
     def takes_all_layers_at_once(self) -> bool:
@@ -103,6 +108,10 @@ _BUILT_IN = (
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
     Method("refinecam", layered.refinecam, "layered", F_AND_BACK, "Domeniconi 2026", "the product of Grad-CAM++ over the depth of the network; high resolution"),
     Method("fullgrad", layered.fullgrad, "layered", F_AND_B, "Srinivas 2019", "what the input and every layer's bias add to the score, as magnitudes"),
+    Method("rollout", attention.rollout, "attention", "2 F", "Abnar 2020", "attention multiplied through all blocks; blind to the class"),
+    Method("attentiongradient", attention.attention_gradient, "attention", "2 F + s-backward", "Barkan 2021", "the last block's attention by its positive gradient"),
+    Method("chefer", attention.chefer, "attention", "2 F + B", "Chefer 2021", "attention by its positive gradient, through all blocks"),
+    Method("legrad", attention.legrad, "attention", "2 F + B + a tail a block", "Bousselham 2024", "each block's own score's positive gradient at its attention, summed"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),

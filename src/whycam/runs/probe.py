@@ -7,7 +7,7 @@ import torch
 
 from whycam.engine import STAGES, StageChoice, choose_layer, stages_of
 from whycam.errors import AbsentError, EngineError, WhycamError
-from whycam.explainer import INPUT, OF_THE_INPUT, explain_methods
+from whycam.explainer import ATTENTION, INPUT, OF_THE_ATTENTION, OF_THE_INPUT, explain_methods
 from whycam.methods import find_method
 from whycam.models import LoadedModel
 from whycam.models.messages import one_line
@@ -94,7 +94,10 @@ def _proven_layer(request: RunRequest, image: Images, earlier: LayerRecord | Non
 
 
 def _layer(request: RunRequest, image: Images, earlier: LayerRecord | None) -> LayerRecord:
-    if not any(find_method(method).takes_layer for method in request.methods):
+    methods = [find_method(method) for method in request.methods]
+    if all(method.takes_attention and not method.takes_layer for method in methods):
+        return LayerRecord(paths=(ATTENTION,), reason=OF_THE_ATTENTION)
+    if not any(method.takes_layer for method in methods):
         return LayerRecord(paths=(INPUT,), reason=OF_THE_INPUT)
     if request.layers and request.layers != (STAGES,):
         return LayerRecord(paths=request.layers, reason="given with --layer")
