@@ -14,7 +14,7 @@ from whycam.errors import MethodError
 from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make
+from whycam.methods.needs import Into, Make, Penalty
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
 from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
@@ -156,8 +156,10 @@ def _shared_between_targets(
 
 
 def _slopes_of(one: Pass, layer: int) -> SlopesOf:
-    def slopes_of(rows: Rows, points: Make, *, into: Into | None = None) -> Iterator[Slope]:
-        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into)
+    def slopes_of(
+        rows: Rows, points: Make, *, into: Into | None = None, penalty: Penalty | None = None
+    ) -> Iterator[Slope]:
+        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into, penalty)
         return (Slope(*slope) for slope in found)
 
     return slopes_of
