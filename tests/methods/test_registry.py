@@ -35,6 +35,14 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "scorecam": "test_masking.py",
+    "sscam": "test_masking.py",
+    "iscam": "test_masking.py",
+    "opticam": "test_masking.py",
+    "occlusion": "test_perturbation.py",
+    "rise": "test_perturbation.py",
+    "sobol": "test_perturbation.py",
+    "extremal": "test_extremal.py",
 }
 
 DTYPE = torch.float64

@@ -4,7 +4,7 @@ What a method needs is read from its parameters' names, which are those of ``NEE
 must have defaults. So any function that uses these names is a method.
 """
 
-from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods import activation, controls, extremal, gradient, masking, perturbation, pixel
 from whycam.methods.fusion import fuse
 from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage
 from whycam.methods.registry import METHODS, Method, find_method
@@ -33,8 +33,11 @@ __all__ = [
     "Stage",
     "activation",
     "controls",
+    "extremal",
     "find_method",
     "fuse",
     "gradient",
+    "masking",
+    "perturbation",
     "pixel",
 ]

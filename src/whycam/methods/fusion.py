@@ -22,7 +22,7 @@ def fuse(maps: Sequence[Float[Tensor, "batch *_"]]) -> Float[Tensor, "batch *fin
     *shallow, deepest = [_relative(fused) for fused in maps]
     finest = max((fused.shape[1:] for fused in maps), key=lambda grid: grid.numel())
     scaled = [torch.tanh(2 * fused) for fused in shallow] + [deepest]
-    return torch.stack([_to_grid(fused, finest) for fused in scaled]).amax(0)
+    return torch.stack([to_grid(fused, finest) for fused in scaled]).amax(0)
 
 
 def _relative(maps: Map) -> Map:
@@ -31,6 +31,7 @@ def _relative(maps: Map) -> Map:
     return positive / torch.where(largest > 0, largest, 1)
 
 
-def _to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
+def to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
+    """Resize maps to a grid, linearly along each axis (align_corners=False)."""
     mode = _INTERPOLATION[len(grid)]
     return F.interpolate(maps.unsqueeze(1), size=list(grid), mode=mode, align_corners=False).squeeze(1)
