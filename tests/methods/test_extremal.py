@@ -45,7 +45,6 @@ def gradient_of(model: nn.Module, label: int) -> oracle.GradientOf:
 @pytest.mark.parametrize("areas", [(0.2,), (0.1, 0.35)])
 def test_extremal_is_what_its_paper_says(size, areas, seed):
     model = Uneven(size).double().eval()
-    # Steps from points that are all alike: the order of equal cells is open until the score has moved them.
     images = 2 * torch.randn(2, 2, *size, dtype=torch.float64)
     maps = explain(model, images, method=partial(SHORT, areas=areas), target=[2, 0]).maps
     for image, label, found in zip(images, (2, 0), maps, strict=True):

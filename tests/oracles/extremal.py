@@ -40,7 +40,7 @@ def pyramid_of(image: np.ndarray) -> list[np.ndarray]:
 
 
 def smooth_mask(points: np.ndarray, sigma: float) -> tuple[np.ndarray, dict]:
-    """Eq. 7: the smooth max-convolution; with the slope of each cell of the mask by each point."""
+    """Eq. 7: the smooth max-convolution, beyond the border as at the border; with each slope by each point."""
     mask, slopes = np.zeros(points.shape), {}
     reach = [
         range(-min(1 + math.ceil(sigma), n - 1), min(1 + math.ceil(sigma), n - 1) + 1) for n in points.shape
@@ -48,17 +48,17 @@ def smooth_mask(points: np.ndarray, sigma: float) -> tuple[np.ndarray, dict]:
     for cell in np.ndindex(*points.shape):
         terms = []
         for offset in itertools.product(*reach):
-            place = tuple(c + o for c, o in zip(cell, offset, strict=True))
-            inside = all(0 <= c < n for c, n in zip(place, points.shape, strict=True))
+            place = tuple(
+                min(max(c + o, 0), n - 1) for c, o, n in zip(cell, offset, points.shape, strict=True)
+            )
             distance = math.sqrt(sum(o**2 for o in offset)) / sigma
             kernel = math.exp(-2 * max(distance - 0.5, 0.0) ** 2)
-            terms.append((place if inside else None, kernel, kernel * points[place] if inside else 0.0))
+            terms.append((place, kernel, kernel * points[place]))
         total = math.fsum(math.exp(20 * w) for _, _, w in terms)
         mask[cell] = math.fsum(w * math.exp(20 * w) for _, _, w in terms) / total
         slopes[cell] = [
             (place, kernel * math.exp(20 * w) / total * (1 + 20 * (w - mask[cell])))
             for place, kernel, w in terms
-            if place is not None
         ]
     return mask, slopes
 
@@ -79,7 +79,10 @@ def perturbed(levels: Sequence[np.ndarray], mask: np.ndarray) -> tuple[np.ndarra
 def extremal(
     image: np.ndarray, gradient_of: GradientOf, area: float, steps: int, cells: int, sigma: float
 ) -> np.ndarray:
-    """Eq. 3 and 4 by gradient steps with momentum (dampening 0.9), the area's weight doubled four times."""
+    """Eq. 3 and 4 by gradient steps with momentum (dampening 0.9).
+
+    The area's weight is doubled four times, and 0 in the first step.
+    """
     levels = pyramid_of(image)
     grid = [min(cells, n) for n in image.shape[1:]]
     points, velocity = np.full(grid, 0.5), None
@@ -89,7 +92,7 @@ def extremal(
         mask, slopes = smooth_mask(points, sigma)
         changed, by_mask = perturbed(levels, resize(mask, image.shape[1:]))
         at_mask = resize_back((gradient_of(changed) * by_mask).sum(0), grid)
-        weight = 300 * 16 ** (step / steps)
+        weight = 300 * 16 ** (step / steps) if step else 0
         order = sorted(np.ndindex(*grid), key=lambda cell: mask[cell])
         for rank, cell in enumerate(order):
             wanted = 0.0 if rank < int(number * (1 - area)) else 1.0

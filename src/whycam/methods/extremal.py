@@ -60,10 +60,11 @@ def extremal(
     rate = rate * points[0].numel() / CELLS_OF_THE_PAPER * STEPS_OF_THE_PAPER / steps
     velocity: Tensor | None = None
     for step in range(steps):
-        weight = FIRST_WEIGHT * (LAST_WEIGHT / FIRST_WEIGHT) ** (step / steps)
+        # First the score alone: the order of points that are still alike says nothing.
+        weight = 0.0 if step == 0 else FIRST_WEIGHT * (LAST_WEIGHT / FIRST_WEIGHT) ** (step / steps)
 
         def penalty(points: Points, which: Rows, weight: float = weight) -> Scores:
-            found = _smooth_masks(points, kernel).flatten(1).sort(1).values
+            found = _smooth_masks(points, kernel).flatten(1).sort(dim=1, stable=True).values
             return weight * (found - wanted[which]).square().mean(1)
 
         slopes = slopes_of(rows, points.__getitem__, into=into, penalty=penalty)
@@ -76,8 +77,9 @@ def extremal(
 def _smooth_masks(points: Points, kernel: Tensor) -> Points:
     """Return at each cell the smooth maximum, ``sum w exp(w / T) / sum exp(w / T)``, of kernel x points."""
     axes = range(1, points.ndim)
-    sides = [side // 2 for side in kernel.shape]
-    padded = torch.nn.functional.pad(points, [side for half in reversed(sides) for side in (half, half)])
+    margins = [side // 2 for side in reversed(kernel.shape) for _ in range(2)]
+    # What lies beyond the border is as the border: zeros would lower the mask along it.
+    padded = torch.nn.functional.pad(points.unsqueeze(1), margins, mode="replicate").squeeze(1)
     for axis, side in zip(axes, kernel.shape, strict=True):
         padded = padded.unfold(axis, side, 1)
     values = (padded * kernel).flatten(points.ndim)
