@@ -40,7 +40,7 @@ def pyramid_of(image: np.ndarray) -> list[np.ndarray]:
 
 
 def smooth_mask(points: np.ndarray, sigma: float) -> tuple[np.ndarray, dict]:
-    """Eq. 7: the smooth max-convolution, beyond the border as at the border; with each slope by each point."""
+    """Eq. 7: the smooth max-convolution; beyond the border as at it. With the slope by each point."""
     mask, slopes = np.zeros(points.shape), {}
     reach = [
         range(-min(1 + math.ceil(sigma), n - 1), min(1 + math.ceil(sigma), n - 1) + 1) for n in points.shape
