@@ -53,7 +53,7 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the method looks at a layer; without one, its map is at the image's own resolution."""
+        """Whether the method looks at a layer; without one, its map is at the image's or its own grid's."""
         return any(NEEDS[need].of_layer for need in self.needs)
 
     @property
