@@ -18,8 +18,8 @@ VALUES_AT_ONCE = 2**22
 """Input values in a first chunk: 27 images of 3 x 224 x 224."""
 MOST_AT_ONCE = 256
 VALUES_ON_A_PROCESSOR = 16 * 3 * 224 * 224
-"""Input values in a chunk on a processor: of 8, 16 and 32 images of 224 x 224, 16 were always within a tenth of
-the fastest, on ResNet-18 and ResNet-50 with one thread and with two."""
+"""Input values in a chunk on a processor: of 8, 16 and 32 images of 224 x 224, 16 were within a tenth of the
+fastest on ResNet-18 and ResNet-50, with one thread and with two."""
 
 
 def chunk_size(values: int, *, share: float = 1.0) -> int:

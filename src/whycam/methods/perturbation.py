@@ -86,7 +86,7 @@ def rise(
     found = found - found[:, :1]  # so that scores that are all the same have a mean that is exact
     found = found - found.mean(1, keepdim=True)
     total = found.new_zeros(len(images), *images.shape[2:])
-    for which in torch.arange(masks, device=images.device).split(_at_once(images)):
+    for which in torch.split(torch.arange(masks, device=images.device), _at_once(images)):
         total = total + torch.einsum("bn,n...->b...", found[:, which], random.masks(which).to(found.dtype))
     return total / (masks * keep)
 
@@ -241,7 +241,7 @@ def _sobol_points(grid: Sequence[int], designs: int, seed: int, images: Images) 
             f"{cells} cells need a Sobol' sequence of {2 * cells} axes, and there are {MOST_SOBOL_AXES}; "
             "take fewer cells an axis"
         )
-    engine = torch.quasirandom.SobolEngine(2 * cells, scramble=True, seed=seed)
+    engine = torch.quasirandom.SobolEngine(2 * cells, scramble=True, seed=seed)  # type: ignore[no-untyped-call]
     points = engine.draw(designs, dtype=torch.float64).to(images.device, _float(images[:0]).dtype)
     return points[:, :cells], points[:, cells:]
 
