@@ -28,7 +28,7 @@ from whycam.methods import (
 )
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make
+from whycam.methods.needs import Into, Make, Penalty
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
 from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
@@ -189,8 +189,10 @@ def _shared_between_targets(
 
 
 def _slopes_of(one: Pass, layer: int) -> SlopesOf:
-    def slopes_of(rows: Rows, points: Make, *, into: Into | None = None) -> Iterator[Slope]:
-        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into)
+    def slopes_of(
+        rows: Rows, points: Make, *, into: Into | None = None, penalty: Penalty | None = None
+    ) -> Iterator[Slope]:
+        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into, penalty)
         return (Slope(*slope) for slope in found)
 
     return slopes_of

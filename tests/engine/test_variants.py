@@ -60,6 +60,41 @@ def test_several_targets_share_the_forwards_of_named_variants(model):
         assert torch.equal(one, shared.maps)
 
 
+def test_a_penalty_is_in_the_gradients_and_not_in_the_scores(model):
+    rows, points = torch.tensor([1, 0]), torch.tensor([[0.5], [2.0]], dtype=torch.float64)
+
+    def into(leaf: Tensor, which: Tensor) -> Tensor:
+        return IMAGES[rows[which]] * leaf[:, :, None, None]
+
+    with explaining(model) as live:
+        inputs = Inputs.of(IMAGES)
+        given = (live, inputs, as_target(1, 3), rows, points.__getitem__, into)
+        ((which, scores, plain),) = variants.slopes_of_images(*given)
+        ((_, same, less),) = variants.slopes_of_images(*given, lambda leaf, which: 3 * leaf[:, 0] ** 2)
+    assert which.tolist() == [0, 1]
+    assert torch.equal(scores, same)
+    assert torch.allclose(plain - less, 6 * points, rtol=1e-9)
+
+
+def test_many_changed_images_have_their_channels_last_unless_the_model_fails_on_them(seed):
+    seen = []
+
+    class Viewing(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images.is_contiguous())
+            return images.view(len(images), -1)[:, :2]
+
+    images, rows = torch.randn(2, 3, 4, 4), torch.arange(20) % 2
+    with explaining(Viewing()) as live:
+        for _ in range(2):
+            inputs = Inputs.of(images)
+            found = variants.scores_of_images(
+                live, inputs, [as_target(0, 2)], rows, lambda which: images[rows[which]]
+            )
+    assert seen == [False, True, True]
+    assert torch.equal(found[0], images[rows, 0, 0, 0])
+
+
 def test_changed_activations_are_scored_with_what_follows_the_layer(model):
     rows = torch.tensor([2, 0, 2, 1])
     with explaining(model) as live:

@@ -44,6 +44,14 @@ ON_A_MODEL = {
     "attentiongradient": "test_attention.py",
     "chefer": "test_attention.py",
     "legrad": "test_attention.py",
+    "scorecam": "test_masking.py",
+    "sscam": "test_masking.py",
+    "iscam": "test_masking.py",
+    "opticam": "test_masking.py",
+    "occlusion": "test_perturbation.py",
+    "rise": "test_perturbation.py",
+    "sobol": "test_perturbation.py",
+    "extremal": "test_extremal.py",
 }
 
 DTYPE = torch.float64

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -21,6 +21,8 @@ from whycam.engine.nested import grid_key, putting, tensors_in
 from whycam.engine.session import check_parameters
 from whycam.errors import EngineError, LayerError
 from whycam.types import Activations, Gradients, Images, Scores
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,18 @@ def _faster_channels_last(images: Images) -> bool:
     )
 
 
+def run_on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Result]) -> Result:
+    """Run on a copy of the images, since some models normalise in place, laid out for speed."""
+    if module in _needs_contiguous or not _faster_channels_last(images):
+        return run(copied(images))
+    try:
+        return run(copied(images, torch.channels_last))
+    except RuntimeError:  # most likely a view() that wants the usual order in memory
+        result = run(copied(images))
+        _needs_contiguous.add(module)
+        return result
+
+
 class _Recorder:
     """Hooks for one forward: they act on this thread's calls only, and are gone after it."""
 
@@ -282,15 +296,9 @@ class _Recorder:
                 handle.remove()
 
     def _on_a_copy(self, grad_before_the_layer: bool) -> Any:
-        """Run the module on a copy of the images, since some models normalise in place."""
-        if self.module in _needs_contiguous or not _faster_channels_last(self.images):
-            return self._forward(copied(self.images), grad_before_the_layer)
-        try:
-            return self._forward(copied(self.images, torch.channels_last), grad_before_the_layer)
-        except RuntimeError:  # most likely a view() that wants the usual order in memory
-            outputs = self._forward(copied(self.images), grad_before_the_layer)
-            _needs_contiguous.add(self.module)
-            return outputs
+        return run_on_a_copy(
+            self.module, self.images, lambda images: self._forward(images, grad_before_the_layer)
+        )
 
     def _forward(self, images: Images, grad_before_the_layer: bool) -> Any:
         self.calls, self.found, self.interrupted = {}, {}, False

@@ -4,7 +4,17 @@ What a method needs is read from its parameters' names, which are those of ``NEE
 must have defaults. So any function that uses these names is a method.
 """
 
-from whycam.methods import activation, attention, controls, gradient, layered, pixel
+from whycam.methods import (
+    activation,
+    attention,
+    controls,
+    extremal,
+    gradient,
+    layered,
+    masking,
+    perturbation,
+    pixel,
+)
 from whycam.methods.fusion import fuse
 from whycam.methods.needs import NEEDS, ScoresOf, Slope, SlopesOf, Stage, SumOfParts, Tokens
 from whycam.methods.registry import METHODS, Method, find_method
@@ -36,9 +46,12 @@ __all__ = [
     "activation",
     "attention",
     "controls",
+    "extremal",
     "find_method",
     "fuse",
     "gradient",
     "layered",
+    "masking",
+    "perturbation",
     "pixel",
 ]

@@ -33,6 +33,6 @@ def relative(maps: Map) -> Map:
 
 
 def to_grid(maps: Float[Tensor, "batch *_"], grid: torch.Size) -> Float[Tensor, "batch *finest"]:
-    """Resize maps to another grid: linear between the cells' centres."""
+    """Resize maps to a grid, linearly along each axis (align_corners=False)."""
     mode = _INTERPOLATION[len(grid)]
     return F.interpolate(maps.unsqueeze(1), size=list(grid), mode=mode, align_corners=False).squeeze(1)

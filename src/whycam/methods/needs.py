@@ -16,6 +16,9 @@ Make: TypeAlias = Callable[[Rows], Tensor]
 Into: TypeAlias = Callable[[Tensor, Rows], Images]
 """Turns points [n, ...] with the numbers [n] into images, differentiably."""
 
+Penalty: TypeAlias = Callable[[Tensor, Rows], Scores]
+"""Turns points [n, ...] with the numbers [n] into what is taken off their scores [n], differentiably."""
+
 
 @runtime_checkable
 class ScoresOf(Protocol):
@@ -55,11 +58,14 @@ class Slope(NamedTuple):
 class SlopesOf(Protocol):
     """Scores of changed images with their gradients, as many as wanted, a chunk at a time."""
 
-    def __call__(self, rows: Rows, points: Make, *, into: Into | None = None) -> Iterator[Slope]:
+    def __call__(
+        self, rows: Rows, points: Make, *, into: Into | None = None, penalty: Penalty | None = None
+    ) -> Iterator[Slope]:
         """Give the gradients with respect to N points [N, ...], chunk by chunk, in order.
 
         A point is an image, or whatever ``into`` turns into images; ``rows`` [N] says which image of the
-        batch each is of. What is made of a chunk should be reduced at once: N images need not fit in memory.
+        batch each is of. With a penalty, the gradients are those of score less penalty; the scores given
+        are without it. What is made of a chunk should be reduced at once: N images need not fit in memory.
         """
         ...
 

@@ -9,7 +9,17 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, attention, controls, gradient, layered, pixel
+from whycam.methods import (
+    activation,
+    attention,
+    controls,
+    extremal,
+    gradient,
+    layered,
+    masking,
+    perturbation,
+    pixel,
+)
 from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
@@ -57,6 +67,7 @@ class Method:
     @property
     def takes_layer(self) -> bool:
         """Whether the method looks at a layer; without one, its map is the input's or the attention's."""
+        """Whether the method looks at a layer; without one, its map is at the image's or its own grid's."""
         return any(NEEDS[need].of_layer for need in self.needs)
 
     @property
@@ -112,6 +123,14 @@ _BUILT_IN = (
     Method("attentiongradient", attention.attention_gradient, "attention", "2 F + s-backward", "Barkan 2021", "the last block's attention by its positive gradient"),
     Method("chefer", attention.chefer, "attention", "2 F + B", "Chefer 2021", "attention by its positive gradient, through all blocks"),
     Method("legrad", attention.legrad, "attention", "2 F + B + a tail a block", "Bousselham 2024", "each block's own score's positive gradient at its attention, summed"),
+    Method("scorecam", masking.scorecam, "perturbation", "F + C F", "Wang 2020", "channels by the score of the image under each one's mask"),
+    Method("sscam", masking.sscam, "perturbation", "F + 35 C F", "Wang 2020", "Score-CAM with scores averaged over noisy masks"),
+    Method("iscam", masking.iscam, "perturbation", "F + 10 C F", "Naidu 2020", "Score-CAM with scores integrated over growing masks"),
+    Method("opticam", masking.opticam, "perturbation", "F + 100 (F + B)", "Zhang 2023", "the mix of channels whose mask keeps the score highest"),
+    Method("occlusion", perturbation.occlusion, "perturbation", "F + 169 F", "Zeiler 2014", "the score's drop under a patch that slides over the image"),
+    Method("rise", perturbation.rise, "perturbation", "F + 4000 F", "Petsiuk 2018", "the score under random masks that keep a pixel, against the average"),
+    Method("sobol", perturbation.sobol, "perturbation", "F + 2080 F", "Fel 2021", "each cell's share of the score's variance, with interactions"),
+    Method("extremal", extremal.extremal, "perturbation", "F + 800 (F + B)", "Fong 2019", "the smooth mask of a tenth of the image that keeps the score highest"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),
