@@ -14,10 +14,10 @@ from whycam.errors import MethodError
 from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make
+from whycam.methods.needs import Into, Make, SlopesByRule
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
-from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
+from whycam.types import Activations, Gradients, Images, Map, Rows, Rule, Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,12 +155,16 @@ def _shared_between_targets(
     return scores_of
 
 
-def _slopes_of(one: Pass, layer: int) -> SlopesOf:
+def _slopes_of(one: Pass, layer: int, rule: Rule | None = None) -> SlopesOf:
     def slopes_of(rows: Rows, points: Make, *, into: Into | None = None) -> Iterator[Slope]:
-        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into)
+        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into, rule)
         return (Slope(*slope) for slope in found)
 
     return slopes_of
+
+
+def _slopes_by_rule(one: Pass, layer: int) -> SlopesByRule:
+    return lambda rule: _slopes_of(one, layer, rule)
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -174,6 +178,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "slopes_by_rule": _slopes_by_rule,
 }
 
 

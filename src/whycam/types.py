@@ -7,7 +7,7 @@ time in the tests only.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -22,6 +22,8 @@ Scores: TypeAlias = Float[Tensor, "batch"]
 Classes: TypeAlias = Int[Tensor, "batch"]
 Flags: TypeAlias = Bool[Tensor, "batch"]
 Rows: TypeAlias = Int[Tensor, "rows"]
+Rule: TypeAlias = Literal["guided", "deconvnet"]
+"""What a gradient obeys on its way back through ReLU-like activations, other than their derivative."""
 
 
 @dataclass(frozen=True)

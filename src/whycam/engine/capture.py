@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakSet
 
 import torch
@@ -21,6 +21,8 @@ from whycam.engine.nested import grid_key, putting, tensors_in
 from whycam.engine.session import check_parameters
 from whycam.errors import EngineError, LayerError
 from whycam.types import Activations, Gradients, Images, Scores
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class CapturedLayer:
 
     def activations(self) -> Activations:
         """Return the activations [B, C, *grid] in float32 or wider, without autograd."""
-        return _wide(self.layout.to_grid(self.node.detach()))
+        return in_full(self.layout.to_grid(self.node.detach()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +117,9 @@ class Capture:
                 "the target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd "
                 "can follow"
             )
-        found = _backward(scores, [layer.node for layer in self.layers])
+        found = backward_to([layer.node for layer in self.layers], scores)
         return tuple(
-            _wide(layer.layout.to_grid(_require(gradient, layer)))
+            in_full(layer.layout.to_grid(_require(gradient, layer)))
             for layer, gradient in zip(self.layers, found, strict=True)
         )
 
@@ -130,7 +132,8 @@ def _require(gradient: Tensor | None, layer: CapturedLayer) -> Tensor:
     return gradient
 
 
-def _wide(values: Tensor) -> Tensor:
+def in_full(values: Tensor) -> Tensor:
+    """Return the values in float32, or in float64 where they are."""
     return values if values.dtype == torch.float64 else values.float()
 
 
@@ -138,14 +141,16 @@ HALF_SCALE = 4096.0
 QUERY_COUNTS = ("num_queries", "num_latents", "num_detection_tokens")
 
 
-def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
+def backward_to(nodes: list[Tensor], scores: Scores, *, once: bool = False) -> list[Tensor | None]:
     """Return d scores / d nodes; in float16 from two backwards, of which one is scaled up.
 
     Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another
-    may be too large. Where the scaled one is finite it is the better of the two.
+    may be too large. Where the scaled one is finite it is the better of the two. After ``once`` the graph
+    is gone, and its memory with it.
     """
-    plain_ones = list(_grad(scores, nodes, 1.0))
-    if all(node.dtype != torch.float16 for node in nodes):
+    half = _passes_float16([*nodes, scores])
+    plain_ones = list(_grad(scores, nodes, 1.0, keep=half or not once))
+    if not half:
         return plain_ones
     return [
         None
@@ -153,24 +158,36 @@ def _backward(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
         else torch.where(scaled.isfinite(), scaled / HALF_SCALE, small)
         for small, scaled in (
             (small if small is None else small.float(), scaled if scaled is None else scaled.float())
-            for small, scaled in zip(plain_ones, _grad(scores, nodes, HALF_SCALE), strict=True)
+            for small, scaled in zip(plain_ones, _grad(scores, nodes, HALF_SCALE, keep=not once), strict=True)
         )
     ]
 
 
-def _grad(scores: Scores, nodes: list[Tensor], scale: float) -> tuple[Tensor | None, ...]:
+def _passes_float16(tensors: Sequence[Tensor]) -> bool:
+    """Say whether a gradient between these goes through float16, their own or autocast's."""
+    device = tensors[0].device.type
+    autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return autocast or any(tensor.dtype == torch.float16 for tensor in tensors)
+
+
+def _grad(scores: Scores, nodes: list[Tensor], scale: float, *, keep: bool) -> tuple[Tensor | None, ...]:
     try:
         with torch.enable_grad():
             total = (scores * scale).sum()  # a sum: given weights of its own, grad would import sympy first
-        return torch.autograd.grad(total, nodes, retain_graph=True, allow_unused=True)
-    except torch.OutOfMemoryError:
-        raise
+        return torch.autograd.grad(total, nodes, retain_graph=keep, allow_unused=True)
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise EngineError(
-            f"autograd can't go back from the scores to the layer: {reason}. Use checkpointing with "
-            "use_reentrant=False, and no operation that refuses a gradient between layer and output"
+            f"autograd can't go back from the scores: {reason}. Use checkpointing with "
+            "use_reentrant=False, and no operation that refuses a gradient on the way to the output"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out; PyTorch's allocator on a processor raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def capture(module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address]) -> Capture:
@@ -240,6 +257,21 @@ def _faster_channels_last(images: Images) -> bool:
     )
 
 
+def on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Result]) -> Result:
+    """Run a forward of the module on a copy of the images, since some models normalise in place.
+
+    The copy's channels come last in memory where that is faster and the model works with it.
+    """
+    if module in _needs_contiguous or not _faster_channels_last(images):
+        return run(copied(images))
+    try:
+        return run(copied(images, torch.channels_last))
+    except RuntimeError:  # most likely a view() that wants the usual order in memory
+        outputs = run(copied(images))
+        _needs_contiguous.add(module)
+        return outputs
+
+
 class _Recorder:
     """Hooks for one forward: they act on this thread's calls only, and are gone after it."""
 
@@ -260,7 +292,9 @@ class _Recorder:
         try:
             handles += [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
             with _restored_grad_mode():
-                return self._on_a_copy(grad_before_the_layer)
+                return on_a_copy(
+                    self.module, self.images, lambda images: self._forward(images, grad_before_the_layer)
+                )
         except RuntimeError as error:
             check_parameters(self.module)  # a likely cause, in a user's words
             error.add_note(_expectation(self.module, self.images))
@@ -268,17 +302,6 @@ class _Recorder:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _on_a_copy(self, grad_before_the_layer: bool) -> Any:
-        """Run the module on a copy of the images, since some models normalise in place."""
-        if self.module in _needs_contiguous or not _faster_channels_last(self.images):
-            return self._forward(copied(self.images), grad_before_the_layer)
-        try:
-            return self._forward(copied(self.images, torch.channels_last), grad_before_the_layer)
-        except RuntimeError:  # most likely a view() that wants the usual order in memory
-            outputs = self._forward(copied(self.images), grad_before_the_layer)
-            _needs_contiguous.add(self.module)
-            return outputs
 
     def _forward(self, images: Images, grad_before_the_layer: bool) -> Any:
         self.calls, self.found, self.interrupted = {}, {}, False

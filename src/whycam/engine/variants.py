@@ -7,9 +7,19 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from whycam.engine.capture import CapturedLayer, outputs_with
+from whycam.engine.capture import (
+    CapturedLayer,
+    backward_to,
+    in_full,
+    is_out_of_memory,
+    on_a_copy,
+    outputs_with,
+)
 from whycam.engine.inputs import Inputs
-from whycam.types import Images, Rows, Scores
+from whycam.engine.rules import backward_rule
+from whycam.engine.session import check_parameters
+from whycam.errors import EngineError
+from whycam.types import Images, Rows, Rule, Scores
 
 Result = TypeVar("Result")
 Make = Callable[[Rows], Tensor]
@@ -17,6 +27,8 @@ Make = Callable[[Rows], Tensor]
 VALUES_AT_ONCE = 2**22
 """Input values in a first chunk: 27 images of 3 x 224 x 224."""
 MOST_AT_ONCE = 256
+SLOPES_SHARE = 0.3
+"""Of that, what goes through at once with a graph: 8 images of 3 x 224 x 224."""
 
 
 def chunk_size(values: int, *, share: float = 1.0) -> int:
@@ -40,11 +52,6 @@ def in_chunks(
             continue
         yield which, result
         start += len(which)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether memory ran out; PyTorch's allocator on a processor raises a plain RuntimeError."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def scores_of_images(
@@ -91,18 +98,50 @@ def slopes_of_images(
     rows: Rows,
     points: Make,
     into: Callable[[Tensor, Rows], Images] | None,
+    rule: Rule | None = None,
 ) -> Iterator[tuple[Rows, Scores, Tensor]]:
-    """Give (numbers, scores, d score / d point) of N points chunk by chunk; no parameter's gradient."""
+    """Give (numbers, scores, d score / d point) of N points chunk by chunk; no parameter's gradient.
+
+    The gradients are in float32 or wider, and go back through the model's activations by ``rule``. Raises
+    EngineError where autograd doesn't lead from the scores to the points.
+    """
 
     def run(which: Rows) -> tuple[Scores, Tensor]:
-        at = rows[which]
-        with torch.enable_grad():
-            leaf = points(which).detach().clone().requires_grad_()
-            images = leaf.clone() if into is None else into(leaf, which)
-            scores = target.select(at)(inputs.select(at).run(module, images))
-        (found,) = torch.autograd.grad(scores.sum(), leaf)
-        return scores.detach(), found
+        leaf = points(which).detach().clone().requires_grad_()
+        some, scored = inputs.select(rows[which]), target.select(rows[which])
 
-    size = chunk_size(inputs.images[0].numel(), share=0.25)
-    for which, (scores, found) in in_chunks(len(rows), size, run, rows.device):
+        def forward(copy: Images) -> Any:
+            with backward_rule(module, rule):
+                return some.run(module, copy)
+
+        with torch.enable_grad():
+            images = leaf if into is None else into(leaf, which)
+            scores = scored(on_a_copy(module, images, forward))
+        return scores.detach(), _slope(scores, leaf)
+
+    size = chunk_size(inputs.images[0].numel(), share=SLOPES_SHARE)
+    for which, (scores, found) in in_chunks(len(rows), size, _explained(module, run), rows.device):
         yield which, scores, found
+
+
+def _slope(scores: Scores, leaf: Tensor) -> Tensor:
+    found = backward_to([leaf], scores, once=True)[0] if scores.requires_grad else None
+    if found is None:
+        raise EngineError(
+            "the scores don't depend on the images through differentiable operations; the model or the "
+            "target detaches them (no_grad, detach, argmax, numpy). Return scores that autograd can follow"
+        )
+    return in_full(found)
+
+
+def _explained(module: nn.Module, run: Callable[[Rows], Result]) -> Callable[[Rows], Result]:
+    """Return ``run`` with the likely cause of its failure in a user's words."""
+
+    def checked(which: Rows) -> Result:
+        try:
+            return run(which)
+        except RuntimeError:
+            check_parameters(module)
+            raise
+
+    return checked

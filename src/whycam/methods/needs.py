@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from torch import Tensor
 
-from whycam.types import Activations, Gradients, Images, Rows, Scores
+from whycam.types import Activations, Gradients, Images, Rows, Rule, Scores
 
 Make: TypeAlias = Callable[[Rows], Tensor]
 """Makes some of the variants: takes their numbers [n], gives them [n, ...]."""
@@ -50,6 +50,10 @@ class SlopesOf(Protocol):
         ...
 
 
+SlopesByRule: TypeAlias = Callable[[Rule], SlopesOf]
+"""Gives slopes whose gradients go back through ReLU-like activations by the rule of that name."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """One of several layers: its activations and the score's gradient with respect to them."""
@@ -81,4 +85,5 @@ NEEDS: Mapping[str, Need] = {
     "scores_of": Need("scores of changed images: ScoresOf"),
     "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
+    "slopes_by_rule": Need("'guided' or 'deconvnet' -> such scores with that rule's gradients"),
 }
