@@ -35,6 +35,16 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "inputxgradient": "test_pixel.py",
+    "smoothgrad": "test_pixel.py",
+    "vargrad": "test_pixel.py",
+    "integrated": "test_paths.py",
+    "expected": "test_paths.py",
+    "blurig": "test_paths.py",
+    "guidedig": "test_paths.py",
+    "guidedbackprop": "test_pixel.py",
+    "deconvnet": "test_pixel.py",
+    "guidedgradcam": "test_pixel.py",
 }
 
 DTYPE = torch.float64

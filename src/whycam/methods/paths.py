@@ -45,7 +45,7 @@ def expected(
     images: Images,
     slopes_of: SlopesOf,
     *,
-    references: Images | None = None,
+    references: Tensor | None = None,
     samples: int = 100,
     seed: int = 0,
 ) -> Map:
@@ -139,9 +139,9 @@ def guidedig(
     Each of ``steps`` steps brings the image nearer by the same L1 distance: the ``fraction`` of values with
     the smallest |gradient| goes first, then the next, the last of them as far as is left. No value is more
     than ``distance`` (a share of the whole line) ahead of or behind the straight path, which keeps the path
-    near it as the paper's anchors do. The gradient is the one before the step. Returns [B, *size], signed;
-    its sum nears y(image) - y(baseline) as steps grow. The steps follow one another: images alone go through
-    the model together. Source: Kapishnikov 2021, section 4.
+    near it as the paper's anchors do. A step's gradient is the mean of those before and after it. Returns
+    [B, *size], signed; its sum nears y(image) - y(baseline) as steps grow. The steps follow one another:
+    only different images go through the model together. Source: Kapishnikov 2021, section 4.
     """
     if steps < 1 or not 0 < fraction <= 1 or distance < 0:
         raise MethodError(
@@ -151,17 +151,29 @@ def guidedig(
     start = _as_image(baseline, images).expand_as(images).flatten(1)
     line = images.flatten(1) - start
     at, total = start.clone(), torch.zeros_like(start)
-    for step in range(1, steps + 1):
-        share = step / steps
-        here = at.view_as(images).to(images.dtype)
-        gradients = gradients_at(here, slopes_of).flatten(1)
-        behind, ahead = (start + max(0.0, min(1.0, share + by)) * line for by in (-distance, distance))
-        moved = torch.where(line > 0, at.maximum(behind), at.minimum(behind))
-        left = (images.flatten(1) - moved).abs().sum(1) - (1 - share) * line.abs().sum(1)
-        new = _nearer(moved, ahead, gradients.abs(), left, ceil(fraction * line.shape[1]))
-        total += gradients * (new - at)
-        at = new
+    before = total  # the step that led here
+    for step in range(1, steps + 2):
+        gradients = gradients_at(at.view_as(images).to(images.dtype), slopes_of).flatten(1)
+        new = _step(at, gradients, start, line, min(step / steps, 1.0), fraction, distance)
+        total += gradients * (before + new - at) / 2
+        at, before = new, new - at
     return total.view_as(images).sum(1)
+
+
+def _step(
+    at: Tensor,
+    gradients: Tensor,
+    start: Tensor,
+    line: Tensor,
+    share: float,
+    fraction: float,
+    distance: float,
+) -> Tensor:
+    """Return the values [B, N] after the step to ``share`` of the L1 distance of their whole line."""
+    behind, ahead = (start + max(0.0, min(1.0, share + by)) * line for by in (-distance, distance))
+    moved = torch.where(line > 0, at.maximum(behind), at.minimum(behind))
+    left = (start + line - moved).abs().sum(1) - (1 - share) * line.abs().sum(1)
+    return _nearer(moved, ahead, gradients.abs(), left, ceil(fraction * line.shape[1]))
 
 
 def _nearer(at: Tensor, ahead: Tensor, size: Tensor, distance: Tensor, group: int) -> Tensor:
@@ -234,7 +246,7 @@ def _as_image(baseline: Baseline, images: Images) -> Tensor:
         ) from error
 
 
-def _fitting(references: Images, images: Images) -> Tensor:
+def _fitting(references: Tensor, images: Images) -> Tensor:
     if references.shape[1:] != images.shape[1:] or not len(references):
         raise MethodError(
             f"the references are {list(references.shape)}; expected preprocessed images "

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Float
 from torch import Tensor
 
 from whycam.errors import MethodError
-from whycam.methods.gradient import gradcam as weighted_channels
-from whycam.methods.gradient import value_range
+from whycam.methods.gradient import gradcam, value_range
 from whycam.methods.needs import SlopesByRule, SlopesOf
 from whycam.types import Activations, Gradients, Images, Map, Rows
 
@@ -96,12 +96,12 @@ def deconvnet(images: Images, slopes_by_rule: SlopesByRule) -> Map:
 
 def guidedgradcam(
     images: Images, activations: Activations, gradients: Gradients, slopes_by_rule: SlopesByRule
-) -> Map:
+) -> Float[Tensor, "batch *size"]:
     """Multiply guided backprop by the layer's Grad-CAM, rectified and resized: [B, *size], signed.
 
     The resizing is linear along each axis. Source: Selvaraju 2017, section 3.3.
     """
-    coarse = weighted_channels(activations, gradients).relu().unsqueeze(1)
+    coarse = gradcam(activations, gradients).relu().unsqueeze(1)
     size = list(images.shape[2:])
     fine = F.interpolate(coarse, size=size, mode=_INTERPOLATION[len(size)], align_corners=False).squeeze(1)
     return fine * guidedbackprop(images, slopes_by_rule)
