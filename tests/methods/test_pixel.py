@@ -60,9 +60,7 @@ def test_noise_is_in_proportion_to_an_images_range_and_new_in_every_copy(seed):
     model, images = Small(2).double().eval(), drawn(20, 30, count=1)
     for factor in (1.0, 100.0):
         seen = seen_by(model)
-        explain(
-            model, factor * images, method=partial(pixel.smoothgrad, samples=40, sigma=0.2), target=0
-        )
+        explain(model, factor * images, method=partial(pixel.smoothgrad, samples=40, sigma=0.2), target=0)
         noise = torch.cat(seen[1:]) - factor * images
         unit = noise / (0.2 * factor * (images.max() - images.min()))
         assert abs(float(unit.mean())) < 0.02  # 48,000 draws: the standard error is 0.005

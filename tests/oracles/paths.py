@@ -100,7 +100,7 @@ def guidedig(
     fraction: float,
     distance: float,
 ) -> np.ndarray:
-    """Kapishnikov 2021: values of small gradients are moved first, group by group, to each step's distance."""
+    """Kapishnikov 2021: values of small gradients go first, a group at a time, to each step's distance."""
     goal, start = image.reshape(-1), baseline.reshape(-1)
     count = len(goal)
     group = math.ceil(fraction * count)

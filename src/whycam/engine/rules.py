@@ -104,7 +104,7 @@ class _RuleMode(TorchFunctionMode):
 
 
 def _is_relu_like(func: Any, args: Any, kwargs: Any) -> bool:
-    name = getattr(func, "__name__", "").removesuffix("_")
+    name = getattr(func, "__name__", "").strip("_")
     if name in LOWER_BOUND:
         place = LOWER_BOUND[name]
         bound = args[place] if len(args) > place else next((kwargs[n] for n in BOUND_NAMES if n in kwargs), 1)
