@@ -38,13 +38,20 @@ class HardSwish(nn.Module):
         return x * F.relu6(x + 3) / 6
 
 
+class Negated(nn.Module):
+    """Writes into what it is given."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.neg_()
+
+
 MODULES = [
     nn.ReLU(), nn.ReLU(inplace=True), nn.ReLU6(), nn.ReLU6(inplace=True), nn.LeakyReLU(0.2),
     nn.LeakyReLU(0.2, inplace=True), nn.PReLU().double(), nn.RReLU().eval(), nn.ELU(), nn.ELU(inplace=True),
     nn.SELU(), nn.SELU(inplace=True), nn.CELU(), nn.CELU(inplace=True), nn.GELU(), nn.GELU("tanh"), nn.SiLU(),
     nn.SiLU(inplace=True), nn.Hardswish(), nn.Hardswish(inplace=True), nn.Mish(), nn.Mish(inplace=True),
     nn.Softplus(), nn.Hardtanh(0.0, 6.0), nn.Hardtanh(0, 6, inplace=True), nn.Threshold(0, 0),
-    QuickGELU(), InPlaceSwish(), HardSwish(),
+    QuickGELU(), InPlaceSwish(), HardSwish(), nn.Sequential(QuickGELU(), Negated(), Negated()),
 ]  # fmt: skip
 FUNCTIONS = {
     "torch.relu": torch.relu,
@@ -73,7 +80,6 @@ FUNCTIONS = {
     "torch.prelu": lambda x: torch.prelu(x, torch.full((1,), 0.3, dtype=x.dtype)),
     "written without taking the answer": lambda x: (F.relu(x, inplace=True), x)[1],
     "written into afterwards": lambda x: F.gelu(x).neg_().neg_(),
-    "module written into afterwards": lambda x: QuickGELU()(x).neg_().neg_(),
 }  # fmt: skip
 CALLS = {**{str(module): module for module in MODULES}, **FUNCTIONS}
 NOT_RELU_LIKE = {

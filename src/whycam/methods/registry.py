@@ -95,7 +95,7 @@ _BUILT_IN = (
     Method("blurig", paths.blurig, "pixel", "51 F + 50 B", "Xu 2020", "the gradient along the way from blurred to sharp"),
     Method("guidedig", paths.guidedig, "pixel", "202 F + 201 B", "Kapishnikov 2021", "the gradient along a path that avoids large gradients"),
     Method("guidedbackprop", pixel.guidedbackprop, "pixel", TWO_F_AND_B, "Springenberg 2015", "only positive gradients into each activation; hardly depends on the upper weights"),
-    Method("deconvnet", pixel.deconvnet, "pixel", TWO_F_AND_B, "Zeiler 2014", "only positive gradients past each activation; hardly depends on the upper weights"),
+    Method("deconvnet", pixel.deconvnet, "pixel", TWO_F_AND_B, "Zeiler 2014", "only positive gradients past each activation, whatever its input"),
     Method("guidedgradcam", pixel.guidedgradcam, "pixel", "2 F + B + s-backward", "Selvaraju 2017", "guided backprop where Grad-CAM is positive"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
