@@ -6,6 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from tests.brief import brief
 from tests.methods.networks import Small, gradient_of, seen_by
 from tests.oracles import gradient as layer_oracle
 from tests.oracles import pixel as oracle
@@ -181,3 +182,19 @@ def test_a_model_without_a_layer_is_explained_by_its_pixels(seed):
     assert explanation.reason == "the method looks at the input itself, and at no layer"
     weighted = explain(model, images, method="inputxgradient", target=1)
     assert torch.allclose(weighted.maps.flatten(1).sum(1), weighted.scores, atol=1e-6)
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vit_tiny_patch16_224"])
+def test_every_pixel_method_on_real_networks_tells_classes_apart(architecture, seed):
+    timm = pytest.importorskip("timm")
+    options = {"img_size": 64} if architecture.startswith("vit") else {}
+    model = timm.create_model(architecture, num_classes=5, **options).eval()
+    images = torch.randn(2, 3, 64, 64)
+    for name in [name for name, method in METHODS.items() if method.kind == "pixel"]:
+        if name == "guidedgradcam":
+            continue  # with random weights, Grad-CAM may be negative everywhere
+        maps = [explain(model, images, method=brief(name), target=label).maps for label in (0, 1)]
+        assert maps[0].shape == (2, 64, 64)
+        assert maps[0].isfinite().all()
+        assert maps[0].abs().flatten(1).amax(1).min() > 0
+        assert not torch.allclose(maps[0], maps[1], rtol=0.1)

@@ -25,7 +25,7 @@ def gradient(image: np.ndarray, gradient_of: GradientOf) -> np.ndarray:
 
 
 def input_x_gradient(image: np.ndarray, gradient_of: GradientOf) -> np.ndarray:
-    """Shrikumar 2016, section 3: each value times its derivative."""
+    """Shrikumar 2016: each value times its derivative."""
     return summed_bands(image * gradient_of(image))
 
 

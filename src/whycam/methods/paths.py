@@ -56,7 +56,7 @@ def expected(
     Without any, each is a plain picture in one of the image's own colours, taken from a pixel at random: the
     batch's other images would make a map depend on them. Every image gets the same draws; the places are one
     in each of ``samples`` equal parts of the line, which varies less than the paper's independent draws and
-    has their mean. Raises MethodError for references that fit no image. Source: Erion 2021, eq. 2-4.
+    has their mean. Raises MethodError for references that fit no image. Source: Erion 2021.
     """
     if samples < 1:
         raise MethodError(f"samples is {samples}; at least 1 is needed")
@@ -95,7 +95,7 @@ def blurig(images: Images, slopes_of: SlopesOf, *, steps: int = 50, blur: float 
     sum is y(image) - y(blurred). The Gaussian is the discrete one (the heat equation on the pixels, borders
     mirrored), so the derivative is exact and no kernel is cut off. Places lie at ``sigma = blur * side *
     u^3`` with u by Gauss-Legendre: closer where the image is nearly sharp and the score moves most.
-    Source: Xu 2020, eq. 5-6.
+    Source: Xu 2020.
     """
     if blur <= 0:
         raise MethodError(f"blur is {blur}; expected a share of the longest side above 0, such as 1.0")
@@ -141,7 +141,7 @@ def guidedig(
     than ``distance`` (a share of the whole line) ahead of or behind the straight path, which keeps the path
     near it as the paper's anchors do. A step's gradient is the mean of those before and after it. Returns
     [B, *size], signed; its sum nears y(image) - y(baseline) as steps grow. The steps follow one another:
-    only different images go through the model together. Source: Kapishnikov 2021, section 4.
+    only different images go through the model together. Source: Kapishnikov 2021.
     """
     if steps < 1 or not 0 < fraction <= 1 or distance < 0:
         raise MethodError(

@@ -33,7 +33,7 @@ def input_x_gradient(images: Images, slopes_of: SlopesOf) -> Map:
     """Sum pixel times d score / d pixel over the bands: [B, *size], signed.
 
     What a pixel adds to the score where the model is linear. Depends on where zero is: the preprocessed
-    image's, which mostly is the data's mean colour. Source: Shrikumar 2016, section 3.
+    image's, which mostly is the data's mean colour. Source: Shrikumar 2016.
     """
     return (images * gradients_at(images, slopes_of)).sum(1)
 
@@ -44,7 +44,7 @@ def smoothgrad(
     """Average the gradient over ``samples`` noisy copies, bands summed: [B, *size], signed.
 
     ``sigma`` is a share of each image's range of values. Raises MethodError for fewer than 1 sample.
-    Source: Smilkov 2017, section 3.
+    Source: Smilkov 2017.
     """
     if samples < 1:
         raise MethodError(f"samples is {samples}; at least 1 noisy copy is needed")
@@ -61,7 +61,7 @@ def vargrad(
 
     The variance is the mean squared distance from the mean (divided by ``samples``). ``sigma`` is a share of
     each image's range of values. Raises MethodError for fewer than 2 samples.
-    Source: Adebayo 2018, appendix A.
+    Source: Adebayo 2018.
     """
     if samples < 2:
         raise MethodError(f"samples is {samples}; a variance needs at least 2 noisy copies")
@@ -80,7 +80,7 @@ def guidedbackprop(images: Images, slopes_by_rule: SlopesByRule) -> Map:
     """Sum over the bands the gradient that lets only positive ones into each activation: [B, *size], signed.
 
     An activation's own derivative follows: for a ReLU that is 1 where its input was positive, for a smooth
-    one (GELU, SiLU...) whatever it is there. Source: Springenberg 2015, section 3.4.
+    one (GELU, SiLU...) whatever it is there. Source: Springenberg 2015.
     """
     return gradients_at(images, slopes_by_rule("guided")).sum(1)
 
@@ -99,7 +99,7 @@ def guidedgradcam(
 ) -> Float[Tensor, "batch *size"]:
     """Multiply guided backprop by the layer's Grad-CAM, rectified and resized: [B, *size], signed.
 
-    The resizing is linear along each axis. Source: Selvaraju 2017, section 3.3.
+    The resizing is linear along each axis. Source: Selvaraju 2017.
     """
     coarse = gradcam(activations, gradients).relu().unsqueeze(1)
     size = list(images.shape[2:])
