@@ -2,8 +2,8 @@
 
 Over seeds 0 to 5, the mean rank correlation with the trained network's map, for 1 to 4 random stages, was
 0.63 to 0.66, 0.52 to 0.54, 0.51 to 0.54 and 0.48 to 0.49 for the gradient; 0.67 to 0.75, 0.28 to 0.42,
-0.39 to 0.50 and 0.45 to 0.58 for Grad-CAM; and 0.91 to 0.94, 0.85 to 0.88, 0.82 to 0.84 and 0.75 to 0.77 for guided
-backprop. This is the check of Adebayo 2018, "Sanity checks for saliency maps".
+0.39 to 0.50 and 0.45 to 0.58 for Grad-CAM; and 0.91 to 0.94, 0.85 to 0.88, 0.82 to 0.84 and 0.75 to 0.77 for
+guided backprop. This is the check of Adebayo 2018, "Sanity checks for saliency maps".
 """
 
 import pytest
