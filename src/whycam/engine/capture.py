@@ -257,7 +257,7 @@ def _faster_channels_last(images: Images) -> bool:
     )
 
 
-def on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Result]) -> Result:
+def run_on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Result]) -> Result:
     """Run a forward of the module on a copy of the images, since some models normalise in place.
 
     The copy's channels come last in memory where that is faster and the model works with it.
@@ -292,7 +292,7 @@ class _Recorder:
         try:
             handles += [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
             with _restored_grad_mode():
-                return on_a_copy(
+                return run_on_a_copy(
                     self.module, self.images, lambda images: self._forward(images, grad_before_the_layer)
                 )
         except RuntimeError as error:

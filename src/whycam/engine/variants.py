@@ -12,8 +12,8 @@ from whycam.engine.capture import (
     backward_to,
     in_full,
     is_out_of_memory,
-    on_a_copy,
     outputs_with,
+    run_on_a_copy,
 )
 from whycam.engine.inputs import Inputs
 from whycam.engine.rules import backward_rule
@@ -116,7 +116,7 @@ def slopes_of_images(
 
         with torch.enable_grad():
             images = leaf if into is None else into(leaf, which)
-            scores = scored(on_a_copy(module, images, forward))
+            scores = scored(run_on_a_copy(module, images, forward))
         return scores.detach(), _slope(scores, leaf)
 
     size = chunk_size(inputs.images[0].numel(), share=SLOPES_SHARE)
