@@ -28,10 +28,10 @@ from whycam.methods import (
 )
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make, Penalty
+from whycam.methods.needs import Into, Make, Penalty, SlopesByRule
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
-from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
+from whycam.types import Activations, Gradients, Images, Map, Rows, Rule, Scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,11 +188,11 @@ def _shared_between_targets(
     return scores_of
 
 
-def _slopes_of(one: Pass, layer: int) -> SlopesOf:
+def _slopes_of(one: Pass, layer: int, rule: Rule | None = None) -> SlopesOf:
     def slopes_of(
         rows: Rows, points: Make, *, into: Into | None = None, penalty: Penalty | None = None
     ) -> Iterator[Slope]:
-        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into, penalty)
+        found = slopes_of_images(one.batch.module, one.inputs, one.target, rows, points, into, penalty, rule)
         return (Slope(*slope) for slope in found)
 
     return slopes_of
@@ -205,6 +205,10 @@ def _sum_of_parts(one: Pass, layer: int) -> SumOfParts:
 def _tokens(one: Pass, layer: int) -> Tokens:
     run = one.batch.attention
     return Tokens(run.first, run.grid, run.rows_read(one.attention_scores))
+
+
+def _slopes_by_rule(one: Pass, layer: int) -> SlopesByRule:
+    return lambda rule: _slopes_of(one, layer, rule)
 
 
 PROVIDERS: Mapping[str, Provider] = {
@@ -224,6 +228,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "attention_gradients": lambda one, layer: one.batch.attention.gradients(one.attention_scores),
     "block_gradients": lambda one, layer: one.batch.attention.block_gradients(one.target),
     "tokens": _tokens,
+    "slopes_by_rule": _slopes_by_rule,
 }
 
 

@@ -7,7 +7,7 @@ time in the tests only.
 """
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -25,6 +25,8 @@ Flags: TypeAlias = Bool[Tensor, "batch"]
 Rows: TypeAlias = Int[Tensor, "rows"]
 TokenFlags: TypeAlias = Bool[Tensor, "batch tokens"]
 TokenValues: TypeAlias = Float[Tensor, "batch tokens"]
+Rule: TypeAlias = Literal["guided", "deconvnet"]
+"""What a gradient obeys on its way back through ReLU-like activations, other than their derivative."""
 
 
 @dataclass(frozen=True)

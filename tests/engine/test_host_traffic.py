@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from tests.brief import brief
 from tests.engine.networks import Plain, Residual, Transformer, pictures, settle
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from whycam import (
+    METHODS,
     FirstComponent,
     FlipAverage,
     NoiseAverage,
@@ -72,6 +74,7 @@ def no_host_traffic(monkeypatch):
 GRADIENT_METHODS = ["gradcam", "gradcam++", "xgradcam", "hirescam", "gradcam-elementwise", "layercam"]
 OVER_LAYERS = ["finercam", "shapleycam", "segeigencam", "refinecam", "fullgrad"]
 OTHERS = ["eigencam", "eigengradcam", "kpcacam", "fem", "smoothgradcam++", "dff", "random", "centre", "edges"]
+PIXEL = [name for name, method in METHODS.items() if method.kind == "pixel"]
 
 
 WAITS = {
@@ -96,9 +99,9 @@ def test_the_watch_itself_notices(how, no_host_traffic):
         WAITS[how](torch.ones(()))
 
 
-@pytest.mark.parametrize("method", GRADIENT_METHODS + OVER_LAYERS + OTHERS)
+@pytest.mark.parametrize("method", GRADIENT_METHODS + OVER_LAYERS + OTHERS + PIXEL)
 def test_methods_keep_values_on_the_device(method, no_host_traffic):
-    explain(MODEL, IMAGES, layer="last", method=method)
+    explain(MODEL, IMAGES, layer="last", method=brief(method))
 
 
 MODEL, IMAGES = settle(Plain()), pictures()

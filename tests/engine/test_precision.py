@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from tests.brief import brief
 from tests.engine.networks import CLASSES, Plain, Residual, Transformer, pictures, plain_autograd, settle
 from torch import nn
 
@@ -10,7 +11,7 @@ from whycam.engine import address_of, capture, explaining
 
 HALVES = [torch.float16, torch.bfloat16]
 TOLERANCE = {torch.float16: 2e-2, torch.bfloat16: 8e-2}  # of the map's largest value; ten roundings or so
-QUICK = [n for n, m in METHODS.items() if n not in ("smoothgradcam++", "dff") and not m.takes_attention]
+QUICK = [name for name, method in METHODS.items() if name != "dff" and not method.takes_attention]
 
 
 def off_by(found, expected):
@@ -42,7 +43,7 @@ def test_a_layer_is_chosen_in_half_precision(dtype):
 def test_every_method_gives_finite_float32_maps_in_half_precision(method, dtype):
     model = settle(Plain()).to(dtype)
     for smoothing in (None, FlipAverage()):
-        found = explain(model, pictures(dtype=dtype), method=method, layer="last", smoothing=smoothing)
+        found = explain(model, pictures(dtype=dtype), method=brief(method), layer="last", smoothing=smoothing)
         assert found.maps.dtype == torch.float32
         assert found.maps.isfinite().all()
         assert not found.blank.any()
@@ -51,7 +52,7 @@ def test_every_method_gives_finite_float32_maps_in_half_precision(method, dtype)
 @pytest.mark.parametrize("method", QUICK)
 def test_a_float64_model_gives_float64_maps(method):
     model = settle(Plain()).double()
-    found = explain(model, pictures(dtype=torch.float64), method=method, layer="last")
+    found = explain(model, pictures(dtype=torch.float64), method=brief(method), layer="last")
     assert found.maps.dtype == torch.float64
     assert found.scores.dtype == torch.float64
 

@@ -5,6 +5,7 @@ from copy import deepcopy
 import pytest
 import torch
 import torch.nn.functional as F
+from tests.brief import brief
 from tests.engine.networks import (
     CLASSES,
     Counting,
@@ -79,18 +80,9 @@ def mid_training():
     return model
 
 
-def smooth(images, activations, gradients_of, *, samples=3, seed=0):
-    from whycam.methods.gradient import smooth_gradcam_plus_plus
-
-    return smooth_gradcam_plus_plus(images, activations, gradients_of, samples=samples, seed=seed)
-
-
 WAYS = {
-    **{name: lambda m, x, name=name: explain(m, x, method=name, layer="last")
-       for name, method in METHODS.items()
-       if name not in ("smoothgradcam++", "dff")  # the slow ones
-       and not method.takes_attention},
-    "smoothgradcam++ with 3 samples": lambda m, x: explain(m, x, method=smooth, layer="last"),
+    **{name: lambda m, x, name=name: explain(m, x, method=brief(name), layer="last")
+       for name, method in METHODS.items() if name != "dff" and not method.takes_attention},
     "a chosen layer": lambda m, x: explain(m, x),
     "several layers": lambda m, x: explain(m, x, layer=["stem", "body", "last"], method="layercam"),
     "flips": lambda m, x: explain(m, x, smoothing=FlipAverage()),

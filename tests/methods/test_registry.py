@@ -52,6 +52,16 @@ ON_A_MODEL = {
     "rise": "test_perturbation.py",
     "sobol": "test_perturbation.py",
     "extremal": "test_extremal.py",
+    "inputxgradient": "test_pixel.py",
+    "smoothgrad": "test_pixel.py",
+    "vargrad": "test_pixel.py",
+    "integrated": "test_paths.py",
+    "expected": "test_paths.py",
+    "blurig": "test_paths.py",
+    "guidedig": "test_paths.py",
+    "guidedbackprop": "test_pixel.py",
+    "deconvnet": "test_pixel.py",
+    "guidedgradcam": "test_pixel.py",
 }
 
 DTYPE = torch.float64

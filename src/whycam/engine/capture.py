@@ -146,14 +146,16 @@ HALF_SCALE = 4096.0
 QUERY_COUNTS = ("num_queries", "num_latents", "num_detection_tokens")
 
 
-def gradients_at(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
+def gradients_at(scores: Scores, nodes: list[Tensor], *, once: bool = False) -> list[Tensor | None]:
     """Return d scores / d nodes; in float16 from two backwards, of which one is scaled up.
 
     Spread over many positions, a gradient may be too small for float16 on its way back; scaled up, another
-    may be too large. Where the scaled one is finite it is the better of the two.
+    may be too large. Where the scaled one is finite it is the better of the two. After ``once`` the graph
+    is gone, and its memory with it.
     """
-    plain_ones = list(gradients_to(scores, nodes))
-    if all(node.dtype != torch.float16 for node in nodes):
+    half = _passes_float16([*nodes, scores])
+    plain_ones = list(gradients_to(scores, nodes, keep=half or not once))
+    if not half:
         return plain_ones
     return [
         None
@@ -161,9 +163,18 @@ def gradients_at(scores: Scores, nodes: list[Tensor]) -> list[Tensor | None]:
         else torch.where(scaled.isfinite(), scaled / HALF_SCALE, small)
         for small, scaled in (
             (small if small is None else small.float(), scaled if scaled is None else scaled.float())
-            for small, scaled in zip(plain_ones, gradients_to(scores, nodes, HALF_SCALE), strict=True)
+            for small, scaled in zip(
+                plain_ones, gradients_to(scores, nodes, HALF_SCALE, keep=not once), strict=True
+            )
         )
     ]
+
+
+def _passes_float16(tensors: Sequence[Tensor]) -> bool:
+    """Say whether a gradient between these goes through float16, their own or autocast's."""
+    device = tensors[0].device.type
+    autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) == torch.float16
+    return autocast or any(tensor.dtype == torch.float16 for tensor in tensors)
 
 
 def gradients_to(
@@ -177,14 +188,19 @@ def gradients_to(
         with torch.enable_grad():
             total = (scores * scale).sum()  # a sum: given weights of its own, grad would import sympy first
         return torch.autograd.grad(total, nodes, retain_graph=keep, allow_unused=True)
-    except torch.OutOfMemoryError:
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().split("\n")[0].rstrip(".")
         raise EngineError(
-            f"autograd can't go back from the scores to the layer: {reason}. Use checkpointing with "
-            "use_reentrant=False, and no operation that refuses a gradient between layer and output"
+            f"autograd can't go back from the scores: {reason}. Use checkpointing with "
+            "use_reentrant=False, and no operation that refuses a gradient on the way to the output"
         ) from error
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out; PyTorch's allocator on a processor raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 def capture(module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address]) -> Capture:
@@ -255,15 +271,18 @@ def _faster_channels_last(images: Images) -> bool:
 
 
 def run_on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Result]) -> Result:
-    """Run on a copy of the images, since some models normalise in place, laid out for speed."""
+    """Run a forward of the module on a copy of the images, since some models normalise in place.
+
+    The copy's channels come last in memory where that is faster and the model works with it.
+    """
     if module in _needs_contiguous or not _faster_channels_last(images):
         return run(copied(images))
     try:
         return run(copied(images, torch.channels_last))
     except RuntimeError:  # most likely a view() that wants the usual order in memory
-        result = run(copied(images))
+        outputs = run(copied(images))
         _needs_contiguous.add(module)
-        return result
+        return outputs
 
 
 class _Recorder:
@@ -286,7 +305,9 @@ class _Recorder:
         try:
             handles += [part.register_forward_hook(self._hook(path)) for path, part in parts.items()]
             with _restored_grad_mode():
-                return self._on_a_copy(grad_before_the_layer)
+                return run_on_a_copy(
+                    self.module, self.images, lambda images: self._forward(images, grad_before_the_layer)
+                )
         except RuntimeError as error:
             check_parameters(self.module)  # a likely cause, in a user's words
             error.add_note(_expectation(self.module, self.images))
@@ -294,11 +315,6 @@ class _Recorder:
         finally:
             for handle in handles:
                 handle.remove()
-
-    def _on_a_copy(self, grad_before_the_layer: bool) -> Any:
-        return run_on_a_copy(
-            self.module, self.images, lambda images: self._forward(images, grad_before_the_layer)
-        )
 
     def _forward(self, images: Images, grad_before_the_layer: bool) -> Any:
         self.calls, self.found, self.interrupted = {}, {}, False

@@ -107,10 +107,14 @@ layercam = WeightedSum(_layercam)
 
 def add_noise(images: Images, sigma: float, generator: torch.Generator) -> Images:
     """Add Gaussian noise whose standard deviation is ``sigma`` times each image's range of values."""
-    inner = tuple(range(1, images.ndim))
-    spread = images.amax(inner, keepdim=True) - images.amin(inner, keepdim=True)
     noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=torch.float32)
-    return images + (sigma * spread * noise).to(images.dtype)
+    return images + (sigma * value_range(images) * noise).to(images.dtype)
+
+
+def value_range(images: Images) -> torch.Tensor:
+    """Return each image's largest value less its smallest: [B, 1, *1]."""
+    inner = tuple(range(1, images.ndim))
+    return images.amax(inner, keepdim=True) - images.amin(inner, keepdim=True)
 
 
 def smooth_gradcam_plus_plus(

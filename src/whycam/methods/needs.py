@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 import torch
 from torch import Tensor
 
-from whycam.types import Activations, Gradients, Images, Map, Rows, Scores, TokenFlags, TokenValues
+from whycam.types import Activations, Gradients, Images, Map, Rows, Rule, Scores, TokenFlags, TokenValues
 
 Make: TypeAlias = Callable[[Rows], Tensor]
 """Makes some of the variants: takes their numbers [n], gives them [n, ...]."""
@@ -68,6 +68,10 @@ class SlopesOf(Protocol):
         are without it. What is made of a chunk should be reduced at once: N images need not fit in memory.
         """
         ...
+
+
+SlopesByRule: TypeAlias = Callable[[Rule], SlopesOf]
+"""Gives slopes whose gradients go back through ReLU-like activations by the rule of that name."""
 
 
 @dataclass(frozen=True)
@@ -131,4 +135,5 @@ NEEDS: Mapping[str, Need] = {
     "attention_gradients": Need("the scores' gradients with respect to them", of_attention=True),
     "block_gradients": Need("the same, each of its own block's score, one by one", of_attention=True),
     "tokens": Need("where the grid is among N tokens, and which are read: Tokens", of_attention=True),
+    "slopes_by_rule": Need("'guided' or 'deconvnet' -> such scores with that rule's gradients"),
 }

@@ -17,6 +17,7 @@ from whycam.methods import (
     gradient,
     layered,
     masking,
+    paths,
     perturbation,
     pixel,
 )
@@ -98,6 +99,7 @@ F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
 F_AND_CURVATURE = "F + 3 s-backward"
 F_AND_B = "F + B"
+TWO_F_AND_B = "2 F + B"
 
 _BUILT_IN = (
     Method("cam", activation.cam, "activation", "2 F", "Zhou 2016", "a GAP head's own class weights"),
@@ -131,6 +133,17 @@ _BUILT_IN = (
     Method("rise", perturbation.rise, "perturbation", "F + 4000 F", "Petsiuk 2018", "the score under random masks that keep a pixel, against the average"),
     Method("sobol", perturbation.sobol, "perturbation", "F + 2080 F", "Fel 2021", "each cell's share of the score's variance, with interactions"),
     Method("extremal", extremal.extremal, "perturbation", "F + 800 (F + B)", "Fong 2019", "the smooth mask of a tenth of the image that keeps the score highest"),
+    Method("gradient", pixel.gradient, "pixel", TWO_F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
+    Method("inputxgradient", pixel.input_x_gradient, "pixel", TWO_F_AND_B, "Shrikumar 2016", "each pixel times its gradient"),
+    Method("smoothgrad", pixel.smoothgrad, "pixel", "51 F + 50 B", "Smilkov 2017", "the gradient averaged over noisy copies"),
+    Method("vargrad", pixel.vargrad, "pixel", "51 F + 50 B", "Adebayo 2018", "the gradient's variance over noisy copies; never negative"),
+    Method("integrated", paths.integrated, "pixel", "51 F + 50 B", "Sundararajan 2017", "the gradient along the line from a baseline; sums to the rise in score"),
+    Method("expected", paths.expected, "pixel", "101 F + 100 B", "Erion 2021", "the same from many references at once"),
+    Method("blurig", paths.blurig, "pixel", "51 F + 50 B", "Xu 2020", "the gradient along the way from blurred to sharp"),
+    Method("guidedig", paths.guidedig, "pixel", "202 F + 201 B", "Kapishnikov 2021", "the gradient along a path that avoids large gradients"),
+    Method("guidedbackprop", pixel.guidedbackprop, "pixel", TWO_F_AND_B, "Springenberg 2015", "only positive gradients into each activation; hardly depends on the upper weights"),
+    Method("deconvnet", pixel.deconvnet, "pixel", TWO_F_AND_B, "Zeiler 2014", "only positive gradients past each activation, whatever its input"),
+    Method("guidedgradcam", pixel.guidedgradcam, "pixel", "2 F + B + s-backward", "Selvaraju 2017", "guided backprop where Grad-CAM is positive"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),
