@@ -13,6 +13,13 @@ FEW = {
     "integrated": {"steps": 3},
     "blurig": {"steps": 3},
     "guidedig": {"steps": 3},
+    "sscam": {"samples": 2},
+    "iscam": {"steps": 2},
+    "opticam": {"steps": 3},
+    "occlusion": {"patch": 4, "stride": 3},
+    "rise": {"masks": 20, "cells": 3},
+    "sobol": {"cells": 2, "designs": 4},
+    "extremal": {"steps": 4, "cells": 4},
 }
 
 

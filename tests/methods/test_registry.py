@@ -9,7 +9,7 @@ import torch
 from tests.oracles import activation, controls, draws, gradient
 
 from whycam.errors import MethodError
-from whycam.methods import METHODS, NEEDS, Method, find_method
+from whycam.methods import METHODS, NEEDS, Method, find_method, registry
 from whycam.methods.registry import Kind
 from whycam.passes import PROVIDERS
 
@@ -140,6 +140,10 @@ def test_entries_say_what_they_are_in_one_line_each(name):
 
 def test_everything_that_may_be_asked_for_is_provided():
     assert set(NEEDS) == set(PROVIDERS)
+
+
+def test_no_name_is_registered_twice():
+    assert len(registry._BUILT_IN) == len(METHODS)
 
 
 def test_an_entry_cannot_be_changed():

@@ -98,7 +98,6 @@ class Method:
 F_ONLY = "F"
 F_AND_BACK = "F + s-backward"
 F_AND_CURVATURE = "F + 3 s-backward"
-F_AND_B = "F + B"
 TWO_F_AND_B = "2 F + B"
 
 _BUILT_IN = (
@@ -118,12 +117,11 @@ _BUILT_IN = (
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
-    Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
     Method("refinecam", layered.refinecam, "layered", F_AND_BACK, "Domeniconi 2026", "the product of Grad-CAM++ over the depth of the network; high resolution"),
-    Method("fullgrad", layered.fullgrad, "layered", F_AND_B, "Srinivas 2019", "what the input and every layer's bias add to the score, as magnitudes"),
+    Method("fullgrad", layered.fullgrad, "layered", TWO_F_AND_B, "Srinivas 2019", "what the input and every layer's bias add to the score, as magnitudes"),
     Method("rollout", attention.rollout, "attention", "2 F", "Abnar 2020", "attention multiplied through all blocks; blind to the class"),
     Method("attentiongradient", attention.attention_gradient, "attention", "2 F + s-backward", "Barkan 2021", "the last block's attention by its positive gradient"),
-    Method("chefer", attention.chefer, "attention", "2 F + B", "Chefer 2021", "attention by its positive gradient, through all blocks"),
+    Method("chefer", attention.chefer, "attention", TWO_F_AND_B, "Chefer 2021", "attention by its positive gradient, through all blocks"),
     Method("legrad", attention.legrad, "attention", "2 F + B + a tail a block", "Bousselham 2024", "each block's own score's positive gradient at its attention, summed"),
     Method("scorecam", masking.scorecam, "perturbation", "F + C F", "Wang 2020", "channels by the score of the image under each one's mask"),
     Method("sscam", masking.sscam, "perturbation", "F + 35 C F", "Wang 2020", "Score-CAM with scores averaged over noisy masks"),
