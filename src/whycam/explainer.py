@@ -278,7 +278,7 @@ def _explain_batch(
     targets: Sequence[Target],
     smoothing: Smoothing | None,
 ) -> list[list[Explanation]]:
-    clean = capture(module, inputs, layers)
+    clean = capture(module, inputs, layers, suffixes=_run_suffixes(methods))
     pinned = [target.pin(clean.outputs) for target in targets]
     passes = passes_of(module, inputs, clean, pinned)
     if isinstance(smoothing, Averaging):
@@ -289,6 +289,10 @@ def _explain_batch(
         [_explanation(one, method, found) for method, found in zip(methods, row, strict=True)]
         for one, row in zip(passes, maps, strict=True)
     ]
+
+
+def _run_suffixes(methods: Sequence[Method]) -> bool:
+    return any(need.startswith("suffix_") for method in methods for need in method.needs)
 
 
 def _averaged(
@@ -303,7 +307,7 @@ def _averaged(
     count = 0
     for images, undo in smoothing.views(inputs.images):
         view = inputs.with_images(images)
-        seen = capture(module, view, layers)
+        seen = capture(module, view, layers, suffixes=_run_suffixes(methods))
         count += 1
         moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
         for row, one in zip(sums, passes_of(module, view, seen, moved), strict=True):

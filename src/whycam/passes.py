@@ -9,12 +9,18 @@ from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
 from whycam.engine.head import class_weights
-from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
+from whycam.engine.suffix import Suffix
+from whycam.engine.variants import (
+    scores_of_activations,
+    scores_of_images,
+    slopes_of_activations,
+    slopes_of_images,
+)
 from whycam.errors import MethodError
 from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make
+from whycam.methods.needs import Into, Make, SuffixSlopesOf
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
 from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
@@ -24,7 +30,8 @@ from whycam.types import Activations, Gradients, Images, Map, Rows, Scores
 class Batch:
     """A captured forward with all targets that are explained on it, and what they share.
 
-    ``shared`` keeps each target's scores [T, N] of variants that don't depend on the target, by their name.
+    ``shared`` keeps each target's scores [T, N] of variants that don't depend on the target, by their name;
+    ``suffixes`` what follows each layer, ready to be run alone.
     """
 
     module: nn.Module
@@ -32,6 +39,15 @@ class Batch:
     capture: Capture
     targets: tuple[Target, ...]
     shared: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    suffixes: dict[int, Suffix] = field(default_factory=dict)
+
+    def suffix(self, layer: int) -> Suffix:
+        """Return what follows the layer; all targets and methods share it."""
+        if layer not in self.suffixes:
+            found = self.capture.layers[layer]
+            recording = self.capture.recordings[layer] if self.capture.recordings else None
+            self.suffixes[layer] = Suffix(self.module, self.inputs, found, self.capture.outputs, recording)
+        return self.suffixes[layer]
 
 
 def passes_of(module: nn.Module, inputs: Inputs, capture: Capture, targets: Sequence[Target]) -> list["Pass"]:
@@ -130,11 +146,8 @@ def _scores_of(one: Pass, layer: int) -> ScoresOf:
 
 
 def _suffix_scores_of(one: Pass, layer: int) -> ScoresOf:
-    batch = one.batch
-
     def score(targets: Sequence[Target], rows: Rows, make: Make) -> Tensor:
-        captured = batch.capture.layers[layer]
-        return scores_of_activations(batch.module, batch.inputs, captured, targets, rows, make)
+        return scores_of_activations(one.batch.suffix(layer), targets, rows, make)
 
     return _shared_between_targets(one, layer, score)
 
@@ -163,6 +176,14 @@ def _slopes_of(one: Pass, layer: int) -> SlopesOf:
     return slopes_of
 
 
+def _suffix_slopes_of(one: Pass, layer: int) -> SuffixSlopesOf:
+    def slopes_of(rows: Rows, points: Make) -> Iterator[Slope]:
+        found = slopes_of_activations(one.batch.suffix(layer), one.target, rows, points)
+        return (Slope(*slope) for slope in found)
+
+    return slopes_of
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
@@ -174,6 +195,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "suffix_slopes_of": _suffix_slopes_of,
 }
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from whycam import Contrast, explain, explain_targets
 from whycam.engine import Inputs, address_of, capture, explaining, variants
+from whycam.engine.suffix import Suffix
 from whycam.targets import as_target
 from whycam.targets.base import CustomTarget
 
@@ -67,9 +68,7 @@ def test_changed_activations_are_scored_with_what_follows_the_layer(model):
         layer = found.layers[0]
         clean = layer.activations()
         scored = variants.scores_of_activations(
-            live,
-            Inputs.of(IMAGES),
-            layer,
+            Suffix(live, Inputs.of(IMAGES), layer, found.outputs),
             [as_target(1, 3)],
             rows,
             lambda which: clean[rows[which]] * which.view(-1, 1, 1, 1),

@@ -68,14 +68,15 @@ class Inputs:
 
         return replace(self, images=self.images[start:stop], beside=self._each(cut))
 
-    def select(self, rows: Rows) -> "Inputs":
-        """Return the arguments of these images of the batch, in this order."""
+    def select(self, rows: Rows, images: Images | None = None) -> "Inputs":
+        """Return the arguments of these images of the batch, in this order; or with other ``images``."""
 
         def taken(value: Any) -> Any:
             of_images = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self)
             return value[rows.to(value.device)] if of_images else value
 
-        return replace(self, images=self.images[rows], beside=self._each(taken))
+        found = self.images[rows] if images is None else images
+        return replace(self, images=found, beside=self._each(taken))
 
     def run(self, module: nn.Module, images: Images | None = None) -> Any:
         """Run the module on these arguments, with ``images`` in the place of the own ones where given.

@@ -23,8 +23,8 @@ class ScoresOf(Protocol):
         """Return the scores [N] of N variants; ``rows`` [N] says which image of the batch each is of.
 
         ``make`` is called with the numbers of a chunk that fits into memory, and may be called again for
-        the same. Variants that don't depend on the target have a name, ``known_as``: several targets then
-        share their forwards.
+        the same; what it gives is read, not written to, and may be rewritten at its next call. Variants
+        that don't depend on the target have a name, ``known_as``: several targets then share their forwards.
         """
         ...
 
@@ -46,6 +46,18 @@ class SlopesOf(Protocol):
 
         A point is an image, or whatever ``into`` turns into images; ``rows`` [N] says which image of the
         batch each is of. What is made of a chunk should be reduced at once: N images need not fit in memory.
+        """
+        ...
+
+
+@runtime_checkable
+class SuffixSlopesOf(Protocol):
+    """Scores of changed activations with their gradients, as many as wanted, a chunk at a time."""
+
+    def __call__(self, rows: Rows, points: Make) -> Iterator[Slope]:
+        """Give the gradients with respect to N points [N, C, *grid] at the layer, chunk by chunk, in order.
+
+        ``rows`` [N] says which image of the batch each is of.
         """
         ...
 
@@ -81,4 +93,5 @@ NEEDS: Mapping[str, Need] = {
     "scores_of": Need("scores of changed images: ScoresOf"),
     "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
+    "suffix_slopes_of": Need("scores of changed activations with gradients: SuffixSlopesOf", of_layer=True),
 }
