@@ -224,7 +224,7 @@ class _Given:
         """Return what a kept tensor is for the variants: a view, a copy, or nothing but its shape."""
         found = self._found(leaf, value)
         if self.watch is not None:
-            self.watch.leaves[found.untyped_storage()._cdata] = number
+            self.watch.give(found, number)
         return found
 
     def _found(self, leaf: Leaf, value: Tensor) -> Tensor:
@@ -328,6 +328,7 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.leaves: dict[int, tuple[int, int]] = {}
+        self.alive: list[Tensor] = []  # else a storage's address might be another's later
         self.read: set[tuple[int, int]] = set()
         self.written: set[tuple[int, int]] = set()
         self.variants: int | None = None
@@ -336,6 +337,11 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.widest = 0
         self.total = 0
 
+    def give(self, leaf: Tensor, number: tuple[int, int]) -> None:
+        """Watch a tensor that is given again."""
+        self.alive.append(leaf)
+        self.leaves[leaf.untyped_storage()._cdata] = number
+
     def after(self, layer: Tensor, variants: Tensor) -> None:
         """Take note of what the layer returned: what comes now follows it."""
         self.variants = variants.untyped_storage()._cdata
@@ -343,14 +349,17 @@ class _Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.widest = self.total = layer.numel() * layer.element_size()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, taken = kwargs or {}, set()
         for number, argument in enumerate(func._schema.arguments):
             value = args[number] if number < len(args) else kwargs.get(argument.name)
             for tensor in tensors_in(value):
+                taken.add(tensor.untyped_storage()._cdata)
                 self._seen(tensor, argument.alias_info is not None and argument.alias_info.is_write)
         found = func(*args, **kwargs)
         if self.reached:
             for tensor in tensors_in(found):
+                if tensor.untyped_storage()._cdata in taken:
+                    continue  # a view, of weights even
                 size = tensor.numel() * tensor.element_size()
                 self.widest = max(self.widest, size)
                 self.total += size

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from whycam.errors import MethodError
-from whycam.methods import activation, controls, gradient, pixel
+from whycam.methods import activation, controls, gradient, perturbation, pixel
 from whycam.methods.needs import NEEDS
 from whycam.types import Map
 
@@ -86,6 +86,8 @@ _BUILT_IN = (
     Method("kpcacam", activation.kpcacam, "activation", F_ONLY, "Karmani 2024", "first kernel principal direction; blind to the class"),
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
+    Method("ablationcam", perturbation.ablationcam, "perturbation", "F + C s", "Desai 2020", "channels by the share of the score lost without them"),
+    Method("reciprocam", perturbation.reciprocam, "perturbation", "F + Z s", "Byun 2022", "the score with one position and its neighbours kept"),
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
