@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
 from whycam.engine.head import class_weights
+from whycam.engine.lift import multipliers
 from whycam.engine.suffix import Suffix
 from whycam.engine.variants import (
     scores_of_activations,
@@ -195,6 +196,7 @@ PROVIDERS: Mapping[str, Provider] = {
     "scores_of": _scores_of,
     "suffix_scores_of": _suffix_scores_of,
     "slopes_of": _slopes_of,
+    "suffix_multipliers": lambda one, layer: multipliers(one.batch.suffix(layer), one.target),
     "suffix_slopes_of": _suffix_slopes_of,
 }
 

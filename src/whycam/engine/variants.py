@@ -25,7 +25,7 @@ def chunk_size(values: int, *, share: float = 1.0) -> int:
     return max(1, min(MOST_AT_ONCE, int(share * VALUES_AT_ONCE) // max(1, values)))
 
 
-BYTES_AT_ONCE = 2**25
+BYTES_AT_ONCE = 2**26
 """Bytes that the widest tensor after a layer may take in a chunk, on a processor."""
 SHARE_OF_MEMORY = 0.25
 """Share of a device's free memory for it."""

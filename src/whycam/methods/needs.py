@@ -93,5 +93,6 @@ NEEDS: Mapping[str, Need] = {
     "scores_of": Need("scores of changed images: ScoresOf"),
     "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
+    "suffix_multipliers": Need("DeepLIFT's multipliers [B, C, *grid] from zeros to the layer", of_layer=True),
     "suffix_slopes_of": Need("scores of changed activations with gradients: SuffixSlopesOf", of_layer=True),
 }

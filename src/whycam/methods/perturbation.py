@@ -5,7 +5,7 @@ from torch import Tensor
 
 from whycam.methods.gradient import sum_channels
 from whycam.methods.needs import ScoresOf
-from whycam.types import Activations, Map, Rows, Scores
+from whycam.types import Activations, Gradients, Map, Rows, Scores
 
 
 def ablationcam(activations: Activations, scores: Scores, suffix_scores_of: ScoresOf) -> Map:
@@ -45,6 +45,17 @@ class _Without:
         self.missing = torch.cat([channels, self.missing[count:]])
         self.buffer[slots, channels] = 0.0
         return self.buffer[:count]
+
+
+def liftcam(activations: Activations, suffix_multipliers: Gradients) -> Map:
+    """Weight a channel by its share of the score: ``S[m A]``, ``m`` DeepLIFT's multipliers from zeros.
+
+    The channels' weights sum to the score less the score of a layer of zeros, where DeepLIFT's rule is exact:
+    see ``engine/lift.py``. Returns [B, *grid], signed. Costs one forward of what follows the layer for the
+    image and its reference, and a backward. Source: Jung 2021, eq. 9-11.
+    """
+    weights = (suffix_multipliers * activations).flatten(2).sum(2)
+    return sum_channels(weights.view(*weights.shape, *[1] * (activations.ndim - 2)), activations)
 
 
 def reciprocam(activations: Activations, suffix_scores_of: ScoresOf) -> Map:

@@ -87,6 +87,7 @@ _BUILT_IN = (
     Method("fem", activation.fem, "activation", F_ONLY, "Fuad 2020", "rare strong activations; blind to the class"),
     Method("dff", activation.dff, "gradient", F_AND_BACK, "Collins 2018", "the concept of a non-negative factorisation that adds most to the score"),
     Method("ablationcam", perturbation.ablationcam, "perturbation", "F + C s", "Desai 2020", "channels by the share of the score lost without them"),
+    Method("liftcam", perturbation.liftcam, "perturbation", "F + 2 s + s-backward", "Jung 2021", "channels by DeepLIFT's contributions, which sum to the score"),
     Method("reciprocam", perturbation.reciprocam, "perturbation", "F + Z s", "Byun 2022", "the score with one position and its neighbours kept"),
     Method("gradient", pixel.gradient, "pixel", F_AND_B, "Simonyan 2013", "each pixel's gradient, summed over the bands"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
