@@ -8,15 +8,11 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Capture, Inputs, capture
+from whycam.engine.activations import scores_of_activations, slopes_of_activations
 from whycam.engine.head import class_weights
 from whycam.engine.lift import multipliers
 from whycam.engine.suffix import Suffix
-from whycam.engine.variants import (
-    scores_of_activations,
-    scores_of_images,
-    slopes_of_activations,
-    slopes_of_images,
-)
+from whycam.engine.variants import scores_of_images, slopes_of_images
 from whycam.errors import MethodError
 from whycam.methods import FirstComponent, Method, ScoresOf, Slope, SlopesOf, Smoothing, Stage, fuse
 from whycam.methods.activation import first_component

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from whycam.engine.activations import at_once, gradient_of
 from whycam.engine.suffix import Suffix
-from whycam.engine.variants import gradient_of, in_chunks, suffix_chunk_size
+from whycam.engine.variants import in_chunks
 from whycam.types import Gradients, Rows
 
 Function = Callable[..., Tensor]
@@ -37,7 +38,7 @@ def multipliers(suffix: Suffix, target: Any) -> Gradients:
             total = scores[: len(which)].sum()
         return gradient_of(total, leaf)
 
-    size = max(1, suffix_chunk_size(suffix, clean.device, grad=True) // 2)
+    size = max(1, at_once(suffix, clean.device, grad=True) // 2)
     with _frozen(suffix.module):
         return torch.cat([found for _, found in in_chunks(len(clean), size, run, clean.device)])
 

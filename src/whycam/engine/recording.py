@@ -28,7 +28,7 @@ class Batched:
     each: int = 1
     image_first: bool = True
 
-    def rows_of(self, rows: Rows, batch: int) -> Rows:
+    def rows_of(self, rows: Rows, batch: int) -> Tensor:
         """Return the rows that hold these images of a batch."""
         inner = torch.arange(self.each, device=rows.device)
         if self.image_first:

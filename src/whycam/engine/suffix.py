@@ -33,13 +33,11 @@ from whycam.engine.recording import (
     recording_by,
     remember,
 )
-from whycam.errors import LayerError
+from whycam.engine.variants import chunk_size, is_out_of_memory
 from whycam.types import Activations, Rows
 
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 1e-2, torch.bfloat16: 6e-2}
 """How far outputs may differ between batch sizes, as a share of the largest, where nothing else is known."""
-WHOLE_AT_ONCE = 2**22
-"""Input values that go through the whole model at once."""
 CHANGES = (1.0, 100.0)
 """How strongly the layer is changed in the proof; the second is for a layer with little influence."""
 
@@ -78,18 +76,20 @@ class Suffix:
         to the variants. The variants are not written to.
         """
         self.settle()
-        if self.plan is not None:
-            try:
-                return self._replayed(self.plan, rows, variants, grad)
-            except (RuntimeError, LayerError, _DivergedError) as error:
-                if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-                    raise
-                self._give_up(_first_line(error))
-        return self.whole(rows, variants, grad=grad)
+        if self.plan is None:
+            return self.whole(rows, variants, grad=grad)
+        try:
+            return self._replayed(self.plan, rows, variants, grad)
+        except Exception as error:  # a model may raise anything where it finds what it doesn't know
+            if is_out_of_memory(error):
+                raise
+            found = self.whole(rows, variants, grad=grad)  # it may be the model's own error: raised again
+            self._give_up(_first_line(error))
+            return found
 
     def whole(self, rows: Rows, variants: Activations, *, grad: bool = False) -> Any:
         """Return the same from whole forwards, some variants at a time."""
-        step = max(1, WHOLE_AT_ONCE // max(1, self.inputs.images[0].numel()))
+        step = chunk_size(self.inputs.images[0].numel())
         starts = range(0, len(rows), step)
         found = [
             outputs_with(
@@ -117,11 +117,8 @@ class Suffix:
             return
         try:
             plan = self._proven()
-        except (RuntimeError, LayerError, TypeError, AttributeError, _DivergedError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
-                raise
-            self._give_up(_first_line(error))
-            return
+        except _DivergedError as error:
+            plan = _first_line(error)
         if isinstance(plan, str):
             self._give_up(plan)
             return
@@ -399,8 +396,8 @@ class _Proof:
         """Return the plan that was proven, or why there is none."""
         try:
             return self._tried()
-        except (RuntimeError, LayerError, _DivergedError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:  # a model may raise anything where it finds what it doesn't know
+            if is_out_of_memory(error):
                 raise
             self.moved = True
             return None, _first_line(error)
