@@ -35,6 +35,9 @@ ORACLES = {
 # methods that run a model, and the file that holds them to their oracles on one
 ON_A_MODEL = {
     "gradient": "test_pixel.py",
+    "ablationcam": "test_perturbation.py",
+    "reciprocam": "test_perturbation.py",
+    "liftcam": "test_perturbation.py",
 }
 
 DTYPE = torch.float64

@@ -35,6 +35,8 @@ def scores_of_activations(suffix: Suffix, targets: Sequence[Any], rows: Rows, ma
         outputs = (suffix.whole if whole else suffix)(at, make(which))
         return torch.stack([target.select(at)(outputs).detach() for target in targets])
 
+    if not len(rows):
+        return torch.zeros(len(targets), 0, device=rows.device)
     size = at_once(suffix, rows.device)
     scores = torch.cat([found for _, found in in_chunks(len(rows), size, run, rows.device)], 1)
     lost = (~scores.isfinite().all(0)).nonzero().flatten()

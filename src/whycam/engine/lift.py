@@ -143,12 +143,16 @@ def softmax(function: Function, value: Tensor, dim: int = -1, *args: Any, **kwar
     """Take it apart: exponentials, their sum, its reciprocal and a product."""
     if not _is_paired(value):
         return function(value, dim, *args, **kwargs)
-    value = value.to(kwargs["dtype"]) if kwargs.get("dtype") is not None else value
+    dtype = kwargs.get("dtype") or value.dtype
+    wide = value.double() if value.device.type != "mps" else value.float()
     # one shift for both halves: another for each would be a difference that no rule sees
-    largest = torch.maximum(*_halves(value.detach())).amax(dim, keepdim=True)
-    shifted = value - torch.cat([largest, largest])
-    powers = single(torch.exp, shifted)
-    return product(torch.mul, powers, single(torch.reciprocal, powers.sum(dim, keepdim=True)))
+    actual, reference = (half.detach().amax(dim, keepdim=True) for half in _halves(wide))
+    shift = (actual + reference) / 2
+    if not bool((torch.exp((actual - reference).abs()).isfinite()).all()):
+        return function(value, dim, *args, **kwargs)  # no number holds both halves' exponentials
+    powers = single(torch.exp, wide - torch.cat([shift, shift]))
+    found = product(torch.mul, powers, single(torch.reciprocal, powers.sum(dim, keepdim=True)))
+    return found.to(dtype)
 
 
 def layer_norm(
