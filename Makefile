@@ -29,6 +29,7 @@ bench: $(VENV)/.bench
 sweep: $(VENV)/.dev
 	$(RUN) -m benchmarks.timm_sweep --out docs/timm-layers.md
 	$(RUN) -m benchmarks.library_sweep --out docs/library-layers.md
+	$(RUN) -m benchmarks.suffix_sweep --out docs/suffix.md
 
 verify: $(VENV)/.dev
 	$(RUN) -m benchmarks.verify --out docs/verification.md

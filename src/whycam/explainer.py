@@ -323,7 +323,7 @@ def _explain_batch(
 ) -> list[list[Explanation]]:
     """Return explanations as [target][what is asked], from one forward."""
     layers = list(dict.fromkeys(address for one in asked for address in one.addresses))
-    clean = capture(module, inputs, layers)
+    clean = capture(module, inputs, layers, suffixes=_run_suffixes([one.method for one in asked]))
     kinds = tuple(dict.fromkeys(one.method.explained for one in asked))
     pinned = [_explained(target, kind).pin(clean.outputs) for target in targets for kind in kinds]
     passes = passes_of(module, inputs, clean, pinned)
@@ -355,6 +355,10 @@ def _in_order(
     return [next(waiting[one.method.explained]) for one in asked]
 
 
+def _run_suffixes(methods: Sequence[Method]) -> bool:
+    return any(need.startswith("suffix_") for method in methods for need in method.needs)
+
+
 def _averaged(
     module: nn.Module,
     inputs: Inputs,
@@ -365,10 +369,11 @@ def _averaged(
 ) -> list[list[Map]]:
     """Return each target's maps by what is asked for it, averaged over the views."""
     sums: list[list[Any]] = [[0 for _ in some] for some in asked]
+    suffixes = _run_suffixes([one.method for some in asked for one in some])
     count = 0
     for images, undo in smoothing.views(inputs.images):
         view = inputs.with_images(images)
-        seen = capture(module, view, layers)
+        seen = capture(module, view, layers, suffixes=suffixes)
         count += 1
         moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
         for row, each, some in zip(sums, passes_of(module, view, seen, moved), asked, strict=True):

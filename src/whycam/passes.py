@@ -8,11 +8,14 @@ from typing import Any, TypeAlias
 from torch import Tensor, nn
 
 from whycam.engine import Address, Capture, Inputs, capture
+from whycam.engine.activations import scores_of_activations, slopes_of_activations
 from whycam.engine.attention import AttentionRun, attend
 from whycam.engine.biases import sum_of_parts
 from whycam.engine.curvature import hessian_product
 from whycam.engine.head import class_weights
-from whycam.engine.variants import scores_of_activations, scores_of_images, slopes_of_images
+from whycam.engine.lift import multipliers
+from whycam.engine.suffix import Suffix
+from whycam.engine.variants import scores_of_images, slopes_of_images
 from whycam.errors import MethodError
 from whycam.methods import (
     FirstComponent,
@@ -28,7 +31,7 @@ from whycam.methods import (
 )
 from whycam.methods.activation import first_component
 from whycam.methods.gradient import WeightedSum
-from whycam.methods.needs import Into, Make, Penalty, SlopesByRule
+from whycam.methods.needs import Into, Make, Penalty, SlopesByRule, SuffixSlopesOf
 from whycam.methods.registry import MethodFunction
 from whycam.targets import Target
 from whycam.types import Activations, Gradients, Images, Map, Rows, Rule, Scores
@@ -38,7 +41,8 @@ from whycam.types import Activations, Gradients, Images, Map, Rows, Rule, Scores
 class Batch:
     """A captured forward with all targets that are explained on it, and what they share.
 
-    ``shared`` keeps each target's scores [T, N] of variants that don't depend on the target, by their name.
+    ``shared`` keeps each target's scores [T, N] of variants that don't depend on the target, by their name;
+    ``suffixes`` what follows each layer, ready to be run alone.
     """
 
     module: nn.Module
@@ -46,6 +50,15 @@ class Batch:
     capture: Capture
     targets: tuple[Target, ...]
     shared: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+    suffixes: dict[int, Suffix] = field(default_factory=dict)
+
+    def suffix(self, layer: int) -> Suffix:
+        """Return what follows the layer; all targets and methods share it."""
+        if layer not in self.suffixes:
+            found = self.capture.layers[layer]
+            recording = self.capture.recordings[layer] if self.capture.recordings else None
+            self.suffixes[layer] = Suffix(self.module, self.inputs, found, self.capture.outputs, recording)
+        return self.suffixes[layer]
 
     @cached_property
     def attention(self) -> AttentionRun:
@@ -163,11 +176,8 @@ def _scores_of(one: Pass, layer: int) -> ScoresOf:
 
 
 def _suffix_scores_of(one: Pass, layer: int) -> ScoresOf:
-    batch = one.batch
-
     def score(targets: Sequence[Target], rows: Rows, make: Make) -> Tensor:
-        captured = batch.capture.layers[layer]
-        return scores_of_activations(batch.module, batch.inputs, captured, targets, rows, make)
+        return scores_of_activations(one.batch.suffix(layer), targets, rows, make)
 
     return _shared_between_targets(one, layer, score)
 
@@ -211,6 +221,14 @@ def _slopes_by_rule(one: Pass, layer: int) -> SlopesByRule:
     return lambda rule: _slopes_of(one, layer, rule)
 
 
+def _suffix_slopes_of(one: Pass, layer: int) -> SuffixSlopesOf:
+    def slopes_of(rows: Rows, points: Make) -> Iterator[Slope]:
+        found = slopes_of_activations(one.batch.suffix(layer), one.target, rows, points)
+        return (Slope(*slope) for slope in found)
+
+    return slopes_of
+
+
 PROVIDERS: Mapping[str, Provider] = {
     "images": lambda one, layer: one.inputs.images.detach(),
     "scores": lambda one, layer: one.scores.detach(),
@@ -229,6 +247,8 @@ PROVIDERS: Mapping[str, Provider] = {
     "block_gradients": lambda one, layer: one.batch.attention.block_gradients(one.target),
     "tokens": _tokens,
     "slopes_by_rule": _slopes_by_rule,
+    "suffix_multipliers": lambda one, layer: multipliers(one.batch.suffix(layer), one.target),
+    "suffix_slopes_of": _suffix_slopes_of,
 }
 
 

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from whycam import Contrast, explain, explain_targets
 from whycam.engine import Inputs, address_of, capture, explaining, variants
+from whycam.engine.activations import scores_of_activations
+from whycam.engine.suffix import Suffix
 from whycam.targets import as_target
 from whycam.targets.base import CustomTarget
 
@@ -101,10 +103,8 @@ def test_changed_activations_are_scored_with_what_follows_the_layer(model):
         found = capture(live, IMAGES, [address_of(live, "0")])
         layer = found.layers[0]
         clean = layer.activations()
-        scored = variants.scores_of_activations(
-            live,
-            Inputs.of(IMAGES),
-            layer,
+        scored = scores_of_activations(
+            Suffix(live, Inputs.of(IMAGES), layer, found.outputs),
             [as_target(1, 3)],
             rows,
             lambda which: clean[rows[which]] * which.view(-1, 1, 1, 1),

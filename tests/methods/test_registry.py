@@ -62,6 +62,9 @@ ON_A_MODEL = {
     "guidedbackprop": "test_pixel.py",
     "deconvnet": "test_pixel.py",
     "guidedgradcam": "test_pixel.py",
+    "ablationcam": "test_ablation.py",
+    "reciprocam": "test_ablation.py",
+    "liftcam": "test_ablation.py",
 }
 
 DTYPE = torch.float64

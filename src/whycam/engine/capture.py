@@ -7,7 +7,7 @@ the layer, no parameter's ``.grad`` is touched, and a frozen model is like any o
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from whycam.engine.grid import Layout, read_layout, require_layout
 from whycam.engine.inputs import Inputs, copied
 from whycam.engine.nested import grid_key, putting, tensors_in
+from whycam.engine.recording import Recording, recording_by, recordings_for
 from whycam.engine.session import check_parameters
 from whycam.errors import EngineError, LayerError
 from whycam.types import Activations, Gradients, Images, Scores
@@ -95,10 +96,14 @@ class CapturedLayer:
 
 @dataclass(frozen=True, eq=False)
 class Capture:
-    """One forward's outputs and captured layers; the graph after the layers is alive."""
+    """One forward's outputs and captured layers; the graph after the layers is alive.
+
+    ``recordings`` hold, for each layer, what is needed to run its suffix alone; empty where nobody asked.
+    """
 
     outputs: Any
     layers: tuple[CapturedLayer, ...]
+    recordings: tuple[Recording | None, ...] = ()
 
     def score(self, target: Callable[[Any], Scores]) -> Scores:
         """Return the target's scores [B] with autograd on."""
@@ -203,28 +208,39 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
-def capture(module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address]) -> Capture:
+def capture(
+    module: nn.Module, inputs: Images | Inputs, layers: Sequence[Address], *, suffixes: bool = False
+) -> Capture:
     """Run the model once and capture what the layers returned; without layers, the outputs alone.
 
-    ``module`` comes from ``explaining``. Raises LayerError where a layer doesn't run, runs several times
-    without a call number, or has no grid; EngineError where autograd can't reach the outputs.
+    With ``suffixes``, what precedes each layer is recorded too. ``module`` comes from ``explaining``. Raises
+    LayerError where a layer doesn't run, runs several times without a call number, or has no grid;
+    EngineError where autograd can't reach the outputs.
     """
-    recorder = _Recorder(module, Inputs.of(inputs), layers)
+    given = Inputs.of(inputs)
+    recordings = recordings_for(module, given.images, layers) if suffixes else ()
+    recorder = _Recorder(module, given, layers, recordings)
     outputs = recorder.run(grad_before_the_layer=False)
     if not layers:
         return Capture(outputs, ())
     if recorder.interrupted or not _reaches(outputs):
         # The model turns autograd off around the layer; what follows it is only recorded if it was on before.
         outputs = recorder.run(grad_before_the_layer=True)
-    return Capture(outputs, recorder.captured())
+    return Capture(outputs, recorder.captured(), recordings)
 
 
 def outputs_with(
-    module: nn.Module, inputs: Images | Inputs, layer: CapturedLayer, activations: Activations
+    module: nn.Module,
+    inputs: Images | Inputs,
+    layer: CapturedLayer,
+    activations: Activations,
+    *,
+    grad: bool = False,
 ) -> Any:
     """Run the whole model with a layer's grid replaced by ``activations`` [B, C, *grid]; return its outputs.
 
-    Tokens before the grid's stay as they are. ``module`` comes from ``explaining``.
+    Tokens before the grid's stay as they are. With ``grad``, autograd leads to the activations. ``module``
+    comes from ``explaining``.
     """
     calls = 0
     given = Inputs.of(inputs)
@@ -234,12 +250,13 @@ def outputs_with(
         calls += 1
         if calls != (layer.address.call or 1):
             return output
-        value, replace = _pick(output, layer.address.path, given.images)
-        return replace(layer.layout.from_grid(activations.to(value.dtype), like=value))
+        value, replace = pick(output, layer.address.path, given.images)
+        put = activations.to(value.dtype).clone()  # what follows may write into it
+        return replace(layer.layout.from_grid(put, like=value.detach()))
 
     handle = module.get_submodule(layer.address.path).register_forward_hook(hook)
     try:
-        with torch.no_grad():
+        with torch.set_grad_enabled(grad):
             return given.run(module, copied(given.images))
     finally:
         handle.remove()
@@ -288,7 +305,14 @@ def run_on_a_copy(module: nn.Module, images: Images, run: Callable[[Images], Res
 class _Recorder:
     """Hooks for one forward: they act on this thread's calls only, and are gone after it."""
 
-    def __init__(self, module: nn.Module, inputs: Inputs, layers: Sequence[Address]) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        inputs: Inputs,
+        layers: Sequence[Address],
+        recordings: Sequence[Recording | None],
+    ) -> None:
+        self.recordings = [recording for recording in recordings if recording is not None]
         self.module = module
         self.inputs = inputs
         self.images = inputs.images
@@ -319,7 +343,10 @@ class _Recorder:
     def _forward(self, images: Images, grad_before_the_layer: bool) -> Any:
         self.calls, self.found, self.interrupted = {}, {}, False
         torch.set_grad_enabled(grad_before_the_layer)
-        outputs = self.inputs.run(self.module, images)
+        with ExitStack() as stack:
+            for recording in self.recordings:
+                stack.enter_context(recording_by(recording))
+            outputs = self.inputs.run(self.module, images)
         self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
         return outputs
 
@@ -331,7 +358,7 @@ class _Recorder:
             wanted = [a for a in self.layers if a.path == path and a.call in (None, call)]
             if not wanted or (wanted[0].call is None and call > 1):
                 return output
-            value, replace = _pick(output, path, self.images)
+            value, replace = pick(output, path, self.images)
             layout = _layout_of(self.module, module, path, value, self.images)
             # Off again after an earlier layer turned it on: what lies between may not be recorded.
             self.interrupted |= bool(self.found) and not torch.is_grad_enabled()
@@ -390,7 +417,7 @@ def _restored_grad_mode() -> Iterator[None]:
         torch.set_grad_enabled(before)
 
 
-def _pick(output: Any, path: str, images: Images) -> tuple[Tensor, Callable[[Tensor], Any]]:
+def pick(output: Any, path: str, images: Images) -> tuple[Tensor, Callable[[Tensor], Any]]:
     """Return the first tensor of a layer's output that keeps the batch, and how to put another there."""
     if isinstance(output, Tensor) and output.is_floating_point():
         _check_batch(output, path, images)

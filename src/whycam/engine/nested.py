@@ -83,24 +83,52 @@ def _joined_tensors(parts: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
     return parts[0]
 
 
-def detached(value: Any) -> Any:
-    """Return outputs without their graph, in the structure they came in."""
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """Return outputs with each tensor changed, in the structure they came in, in ``tensors_in``'s order."""
     if isinstance(value, Tensor):
-        return value.detach()
+        return change(value)
     if isinstance(value, dict):
         copied = value.copy()
         for key, part in value.items():
-            copied[key] = detached(part)
+            copied[key] = mapped(part, change)
         return copied
+    if isinstance(value, torch.Size):
+        return value
     if isinstance(value, tuple | list):
-        parts = [detached(part) for part in value]
+        parts = [mapped(part, change) for part in value]
         return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
     if _is_record(value):
         changed = copy.copy(value)
         for name, part in vars(value).items():
-            object.__setattr__(changed, name, detached(part))
+            object.__setattr__(changed, name, mapped(part, change))
         return changed
     return value
+
+
+def detached(value: Any) -> Any:
+    """Return outputs without their graph, in the structure they came in."""
+    return mapped(value, Tensor.detach)
+
+
+def is_plain(value: Any) -> bool:
+    """Say whether all tensors in a value are found by ``tensors_in``: no object hides any."""
+    if isinstance(value, dict):
+        return all(is_plain(part) for part in value.values())
+    if isinstance(value, tuple | list):
+        return all(is_plain(part) for part in value)
+    return (
+        value is None
+        or isinstance(value, Tensor | int | float | complex | str | torch.dtype | torch.device)
+        or _is_record(value)
+    )
+
+
+def row_of(outputs: Any, count: int, row: int) -> list[Tensor]:
+    """Return the float tensors that outputs of ``count`` images hold for one of them, and those of all."""
+    if isinstance(outputs, list) and len(outputs) == count and all(isinstance(one, dict) for one in outputs):
+        return row_of(outputs[row], 0, row)  # a detector's answer: a dict an image
+    found = [tensor for tensor in tensors_in(outputs) if tensor.is_floating_point()]
+    return [tensor[row] if tensor.ndim and len(tensor) == count else tensor for tensor in found]
 
 
 def _is_record(value: Any) -> bool:

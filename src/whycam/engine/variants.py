@@ -8,10 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from whycam.engine.capture import (
-    CapturedLayer,
     gradients_at,
     is_out_of_memory,
-    outputs_with,
     run_on_a_copy,
     wide,
 )
@@ -45,6 +43,23 @@ def images_at_once(images: Images, *, share: float = 1.0) -> int:
     usual = chunk_size(values, share=share)
     on_a_processor = max(1, VALUES_ON_A_PROCESSOR // max(1, values))
     return min(usual, on_a_processor) if images.device.type == "cpu" else usual
+
+
+BYTES_AT_ONCE = 2**26
+"""Bytes that the widest tensor after a layer may take in a chunk, on a processor."""
+SHARE_OF_MEMORY = 0.25
+"""Share of a device's free memory for it."""
+MOST_VARIANTS_AT_ONCE = 4096
+
+
+def variants_at_once(bytes_each: float, device: torch.device) -> int:
+    """Return how many variants of so many bytes go through what follows a layer at once."""
+    room = float(BYTES_AT_ONCE)
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        idle = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        room = SHARE_OF_MEMORY * (free + idle)
+    return max(1, min(MOST_VARIANTS_AT_ONCE, int(room / max(1.0, bytes_each))))
 
 
 def in_chunks(
@@ -82,25 +97,6 @@ def scores_of_images(
             return torch.stack([target.select(at)(outputs).detach() for target in targets])
 
     size = images_at_once(inputs.images)
-    return torch.cat([found for _, found in in_chunks(len(rows), size, run, rows.device)], 1)
-
-
-def scores_of_activations(
-    module: nn.Module,
-    inputs: Inputs,
-    layer: CapturedLayer,
-    targets: Sequence[Any],
-    rows: Rows,
-    make: Make,
-) -> Tensor:
-    """Return each target's scores [T, N] with the layer's grid replaced by N variants [n, C, *grid]."""
-
-    def run(which: Rows) -> Tensor:
-        at = rows[which]
-        outputs = outputs_with(module, inputs.select(at), layer, make(which))
-        return torch.stack([target.select(at)(outputs).detach() for target in targets])
-
-    size = chunk_size(inputs.images[0].numel())
     return torch.cat([found for _, found in in_chunks(len(rows), size, run, rows.device)], 1)
 
 

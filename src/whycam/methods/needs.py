@@ -28,8 +28,8 @@ class ScoresOf(Protocol):
         """Return the scores [N] of N variants; ``rows`` [N] says which image of the batch each is of.
 
         ``make`` is called with the numbers of a chunk that fits into memory, and may be called again for
-        the same. Variants that don't depend on the target have a name, ``known_as``: several targets then
-        share their forwards.
+        the same; what it gives is read, not written to, and may be rewritten at its next call. Variants
+        that don't depend on the target have a name, ``known_as``: several targets then share their forwards.
         """
         ...
 
@@ -72,6 +72,18 @@ class SlopesOf(Protocol):
 
 SlopesByRule: TypeAlias = Callable[[Rule], SlopesOf]
 """Gives slopes whose gradients go back through ReLU-like activations by the rule of that name."""
+
+
+@runtime_checkable
+class SuffixSlopesOf(Protocol):
+    """Scores of changed activations with their gradients, as many as wanted, a chunk at a time."""
+
+    def __call__(self, rows: Rows, points: Make) -> Iterator[Slope]:
+        """Give the gradients with respect to N points [N, C, *grid] at the layer, chunk by chunk, in order.
+
+        ``rows`` [N] says which image of the batch each is of.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -136,4 +148,6 @@ NEEDS: Mapping[str, Need] = {
     "block_gradients": Need("the same, each of its own block's score, one by one", of_attention=True),
     "tokens": Need("where the grid is among N tokens, and which are read: Tokens", of_attention=True),
     "slopes_by_rule": Need("'guided' or 'deconvnet' -> such scores with that rule's gradients"),
+    "suffix_multipliers": Need("DeepLIFT's multipliers [B, C, *grid] from zeros to the layer", of_layer=True),
+    "suffix_slopes_of": Need("scores of changed activations with gradients: SuffixSlopesOf", of_layer=True),
 }

@@ -10,6 +10,7 @@ from typing import Literal
 
 from whycam.errors import MethodError
 from whycam.methods import (
+    ablation,
     activation,
     attention,
     controls,
@@ -142,6 +143,9 @@ _BUILT_IN = (
     Method("guidedbackprop", pixel.guidedbackprop, "pixel", TWO_F_AND_B, "Springenberg 2015", "only positive gradients into each activation; hardly depends on the upper weights"),
     Method("deconvnet", pixel.deconvnet, "pixel", TWO_F_AND_B, "Zeiler 2014", "only positive gradients past each activation, whatever its input"),
     Method("guidedgradcam", pixel.guidedgradcam, "pixel", "2 F + B + s-backward", "Selvaraju 2017", "guided backprop where Grad-CAM is positive"),
+    Method("ablationcam", ablation.ablationcam, "perturbation", "F + C s", "Desai 2020", "channels by the share of the score lost without them"),
+    Method("liftcam", ablation.liftcam, "perturbation", "F + 2 s + s-backward", "Jung 2021", "channels by DeepLIFT's contributions, which sum to the score"),
+    Method("reciprocam", ablation.reciprocam, "perturbation", "F + Z s", "Byun 2022", "the score with one position and its neighbours kept"),
     Method("random", controls.random_map, "control", F_ONLY, "control", "uniform noise"),
     Method("centre", controls.centre, "control", F_ONLY, "control", "a Gaussian in the middle"),
     Method("edges", controls.edges, "control", F_ONLY, "control", "the image's own edges"),
