@@ -176,7 +176,7 @@ class Suffix:
                 return plan
             if not proof.moved and len(strengths) > 1:
                 strengths.pop(0)
-            elif probing:
+            elif probing or not proof.moved:
                 return reason
             else:
                 probing = True
