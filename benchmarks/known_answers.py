@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 import whycam
 from whycam.errors import MethodError
-from whycam.methods import find_method
+from whycam.methods import METHODS, find_method
 
 CELLS = 7
 CHANNELS = 6
 CLASSES = 4
-LARGE_COST = 100
-"""From so many forwards on, a method is measured on fewer mosaics."""
+LARGE_COST, VERY_LARGE_COST = 40, 500
+"""From so many forwards on, a method is measured on 4 mosaics, and on 2."""
 
 
 class Averaged(nn.Module):
@@ -191,16 +191,16 @@ def in_its_cell(
 
     Taken at the map's own resolution: a resize would carry mass over the cells' borders.
     """
-    chosen = mosaics()
-    if whole_forwards(method) >= LARGE_COST:
-        chosen = chosen.of(4)
+    cost = whole_forwards(method)
+    chosen = mosaics().of(40 if cost < LARGE_COST else 4 if cost < VERY_LARGE_COST else 2)
+    targets = [label_of(cell, chosen.classes[:, cell]).tolist() for cell in range(4)]
+    try:
+        explanations = whycam.explain_targets(network, chosen.images, targets, method=method, layer=layer)
+    except MethodError:
+        return None
     shares = []
-    for cell in range(4):
-        targets = label_of(cell, chosen.classes[:, cell]).tolist()
-        maps = explained(network, chosen.images, method, targets, layer)
-        if maps is None:
-            return None
-        positive = maps.double().relu()
+    for cell, explanation in enumerate(explanations):
+        positive = explanation.maps.double().relu()
         own = positive.chunk(2, 1)[cell // 2].chunk(2, 2)[cell % 2].sum((1, 2))
         total = positive.sum((1, 2))
         shares.append(torch.where(total > 0, own / total.where(total > 0, 1), 0.25))  # blank: no information
@@ -233,6 +233,43 @@ def gridpg(method: str) -> Figure | None:
     return in_its_cell(whycam.load("demo").module, "features", method, lambda cell, classes: classes)
 
 
+SEEDS = (0, 1, 2)
+
+
+def kept_without_weights(method: str) -> Figure | None:
+    """Return the rank correlation with the trained network's map once the head and last block are random.
+
+    Spearman's rho of the magnitudes, over 6 images and 3 draws of the weights. Source: Adebayo 2018.
+    """
+    from whycam.demo import demo_images, demo_network
+
+    count = 6 if whole_forwards(method) < LARGE_COST else 2
+    images = whycam.load("demo").prepare(demo_images()[:count]).images
+    trained = demo_network()
+    with torch.no_grad():
+        labels = trained(images).argmax(1).tolist()
+    known = explained(trained, images, method, labels, "features")
+    if known is None:
+        return None
+    found = []
+    for seed in SEEDS if count == 6 else SEEDS[:1]:
+        network: Any = demo_network()
+        torch.manual_seed(seed)
+        for part in (network.head, network.features.block6.conv, network.features.block6.norm):
+            part.reset_parameters()
+        maps = explained(network, images, method, labels, "features")
+        assert maps is not None
+        pairs = zip(_ranks(known), _ranks(maps), strict=True)
+        found += [torch.corrcoef(torch.stack(pair))[0, 1] for pair in pairs]
+    values = torch.stack(found)
+    return Figure.mean(values[values.isfinite()]) if values.isfinite().any() else None
+
+
+def _ranks(maps: Tensor) -> Tensor:
+    order: Tensor = maps.abs().flatten(1).argsort(1)
+    return order.argsort(1).double()
+
+
 @dataclass(frozen=True)
 class Case:
     """A network with a known answer: what is measured, and what it should be."""
@@ -259,6 +296,12 @@ CASES = (
     Case("one-cell head", "mass outside the one cell that the head reads", "0", outside_the_cell),
     Case("DiFull", "mass in the right cell of four that can't see each other", "1", difull),
     Case("GridPG", "mass in the class's cell of a mosaic", "high; 0.25 is chance", gridpg),
+    Case(
+        "random weights",
+        "what of the map stays when the upper weights are random",
+        "low",
+        kept_without_weights,
+    ),
 )
 
 
@@ -292,6 +335,98 @@ def _claims() -> Iterator[Claim]:
     yield Claim("GridPG", "gradcam", 0.8, 0.05)
     yield Claim("GridPG", "layercam", 0.47, 0.05)
     yield Claim("GridPG", "eigencam", 0.25, 0.01)
+    yield Claim("GridPG", "integrated", 0.33, 0.06)
+    yield Claim("random weights", "gradient", 0.53, 0.07)
+    yield Claim("random weights", "gradcam", 0.35, 0.15)
+    yield Claim("random weights", "guidedbackprop", 0.87, 0.05)
 
 
 CLAIMS = tuple(_claims())
+
+
+@dataclass(frozen=True)
+class Check:
+    """A property of one method, as a number between two bounds."""
+
+    title: str
+    measure: Callable[[], float]
+    low: float
+    high: float
+
+    def holds(self, value: float) -> bool:
+        """Say whether the number is within the bounds."""
+        return self.low <= value <= self.high
+
+
+class Biased(nn.Module):
+    """Convolutions with biases and a batch norm: piecewise linear with ReLU, not with GELU or SiLU."""
+
+    def __init__(self, activation: type[nn.Module]) -> None:
+        """Draw the weights and the norm's statistics from the global generator."""
+        super().__init__()
+        norm = nn.BatchNorm2d(8)
+        nn.init.normal_(norm.running_mean)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_var, 0.5, 2.0)  # type: ignore[arg-type]
+        self.layers = nn.Sequential(
+            nn.Conv2d(3, 8, 3), norm, activation(), nn.Conv2d(8, 8, 3), activation(), nn.MaxPool2d(2)
+        )
+        self.head = nn.Linear(8, CLASSES)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits [B, 4]."""
+        logits: Tensor = self.head(self.layers(images).mean((2, 3)))
+        return logits
+
+
+def incompleteness(activation: type[nn.Module]) -> float:
+    """Return the largest share of the score that FullGrad's parts miss."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        network = Biased(activation).double().eval()
+        images = torch.randn(8, 3, 16, 16, dtype=torch.float64)
+    return float(whycam.completeness(network, images).residuals.abs().max())
+
+
+def path_gap(steps: int) -> float:
+    """Return how far integrated gradients' sum is from y(x) - y(0), relative, on the demo network."""
+    from whycam.demo import demo_images
+
+    model = whycam.load("demo")
+    images = model.prepare(demo_images()[:8]).images
+    with torch.no_grad():
+        labels = model.module(images).argmax(1)
+        rise = (model.module(images) - model.module(torch.zeros_like(images))).gather(1, labels[:, None])[
+            :, 0
+        ]
+    method = functools.partial(METHODS["integrated"].function, steps=steps)
+    maps = whycam.explain(model.module, images, method=method, target=labels.tolist()).maps
+    return float(((maps.flatten(1).sum(1) - rise).abs() / rise.abs()).mean())
+
+
+def small_gradients() -> float:
+    """Return how far Grad-CAM++ is from loops of its eq. 19 at gradients of 1e-8 in float32, relative."""
+    generator = torch.Generator().manual_seed(0)
+    activations = torch.rand(1, 3, 4, 4, generator=generator)
+    gradients = torch.randn(1, 3, 4, 4, generator=generator) * 1e-8
+    found = METHODS["gradcam++"].function(activations, gradients)[0].double()
+    expected = torch.zeros(4, 4, dtype=torch.float64)
+    for activation, gradient in zip(activations[0].double(), gradients[0].double(), strict=True):
+        total = float(activation.sum())
+        weight = 0.0
+        for g in gradient.flatten().tolist():
+            weight += g**2 / (2 * g**2 + total * g**3) * max(g, 0.0)
+        expected += weight * activation
+    return float((found - expected).abs().max() / expected.abs().max())
+
+
+CHECKS = (
+    Check(
+        "share of the score that FullGrad misses, ReLU", functools.partial(incompleteness, nn.ReLU), 0, 1e-12
+    ),
+    Check("the same with GELU", functools.partial(incompleteness, nn.GELU), 1e-3, 10),
+    Check("the same with SiLU", functools.partial(incompleteness, nn.SiLU), 1e-3, 10),
+    Check("integrated gradients' sum to y(x) - y(0), 10 steps", functools.partial(path_gap, 10), 0, 0.1),
+    Check("the same, 50 steps", functools.partial(path_gap, 50), 0, 0.02),
+    Check("the same, 300 steps", functools.partial(path_gap, 300), 0, 0.005),
+    Check("Grad-CAM++ at gradients of 1e-8, float32, to loops of eq. 19", small_gradients, 0, 1e-5),
+)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from benchmarks.known_answers import CASES, CLAIMS, Figure
+from benchmarks.known_answers import CASES, CHECKS, CLAIMS, Figure
 
 from whycam.methods import METHODS
 
@@ -53,6 +53,15 @@ def lines(found: dict[tuple[str, str], Figure | None]) -> Iterator[str]:
         yield f"| {claim.case} | `{claim.method}` | {expected} | {measured} | {holds} |"
 
 
+def check_lines(values: list[float]) -> Iterator[str]:
+    """Give the table of the checks of single methods."""
+    yield "| what | between | measured | holds |"
+    yield "| --- | --- | --- | --- |"
+    for check, value in zip(CHECKS, values, strict=True):
+        holds = "yes" if check.holds(value) else "**no**"
+        yield f"| {check.title} | {check.low:g} and {check.high:g} | {value:.2g} | {holds} |"
+
+
 def main() -> None:
     """Measure, put the tables into the page where asked, and fail where a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -60,7 +69,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     found = figures()
-    made = list(lines(found))
+    checked = [check.measure() for check in CHECKS]
+    made = [*lines(found), "", *check_lines(checked)]
     print("\n".join(made))
     if arguments.out:
         before, _, rest = arguments.out.read_text(encoding="utf-8").partition(MARK)
@@ -68,8 +78,11 @@ def main() -> None:
         table = "\n".join(made)
         arguments.out.write_text(f"{before}{MARK}\n{table}\n{MARK}{after}", encoding="utf-8")
     broken = [claim for claim in CLAIMS if not claim.holds(found[claim.case, claim.method])]
-    if broken:
-        sys.exit(f"{len(broken)} of {len(CLAIMS)} claims do not hold; see the second table")
+    broken_checks = [check for check, value in zip(CHECKS, checked, strict=True) if not check.holds(value)]
+    if broken or broken_checks:
+        sys.exit(
+            f"{len(broken) + len(broken_checks)} of {len(CLAIMS) + len(CHECKS)} do not hold; see 'holds'"
+        )
 
 
 if __name__ == "__main__":

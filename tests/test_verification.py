@@ -1,7 +1,17 @@
 """What `make verify` claims, on the same networks: the known right answers and the known weaknesses."""
 
 import pytest
-from benchmarks.known_answers import CASES, CLAIMS, Claim, Figure, mosaics, whole_forwards
+from benchmarks.known_answers import (
+    CASES,
+    CHECKS,
+    CLAIMS,
+    Check,
+    Claim,
+    Figure,
+    mosaics,
+    path_gap,
+    whole_forwards,
+)
 from benchmarks.verify import lines
 
 from whycam.methods import METHODS
@@ -13,6 +23,16 @@ MEASURE = {case.name: case.measure for case in CASES}
 def test_a_claim_of_the_verification_page_holds(claim: Claim) -> None:
     figure = MEASURE[claim.case](claim.method)
     assert claim.holds(figure), figure
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.title)
+def test_a_check_of_the_verification_page_holds(check: Check) -> None:
+    value = check.measure()
+    assert check.holds(value), value
+
+
+def test_integrated_gradients_come_closer_as_steps_grow() -> None:
+    assert path_gap(300) < path_gap(50) < path_gap(10)
 
 
 def test_the_mosaics_show_four_classes_each() -> None:
