@@ -11,7 +11,7 @@ demo: $(VENV)/.core
 	$(VENV)/bin/whycam demo --out demo-run
 
 test: check
-	$(RUN) -m pytest -n 2 --dist worksteal
+	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

@@ -68,6 +68,8 @@ class Seen:
 def seen(scene: dict[str, Any], share: tuple[float, float]) -> Seen:
     """Put one bright pixel through a preprocessing; passes over spots that the view has not whole."""
     settings_of = {name: scene[name] for name in ("resize", "crop_pct", "interpolation")}
+    if scene["resize"] == "bounded":
+        settings_of["crop_pct"] = 1.0  # nothing is cropped, and the view has the picture's own shape
     preprocessing = Preprocessing.for_size(scene["size"], (0.0,) * 3, (1.0,) * 3, **settings_of)
     height, width = scene["picture"]
     y, x = 3 + int(share[0] * (height - 7)), 3 + int(share[1] * (width - 7))
@@ -76,7 +78,7 @@ def seen(scene: dict[str, Any], share: tuple[float, float]) -> Seen:
     view, geometry = preprocessing.apply(Image.fromarray(pixels))
     light = brightness(view)
     top, left, bottom, right = geometry.box
-    down, across = (bottom - top) / scene["size"][0], (right - left) / scene["size"][1]
+    down, across = (bottom - top) / light.shape[0], (right - left) / light.shape[1]
     # of a spot outside the crop, Lanczos' rings may be inside
     assume(
         top + 3 * down <= y + 0.5 <= bottom - 3 * down and left + 3 * across <= x + 0.5 <= right - 3 * across
@@ -94,7 +96,7 @@ def test_a_bright_pixel_is_found_again_within_half_a_pixel_of_the_view(
     scene: dict[str, Any], share: tuple[float, float]
 ) -> None:
     spot = seen(scene, share)
-    found = back_in_the_original(weighted_place(spot.light), spot.geometry, scene["size"])
+    found = back_in_the_original(weighted_place(spot.light), spot.geometry, tuple(spot.light.shape))
     assert abs(found[0] - spot.place[0]) <= spot.bounds[0] + 1e-6
     assert abs(found[1] - spot.place[1]) <= spot.bounds[1] + 1e-6
 
