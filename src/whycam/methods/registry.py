@@ -68,8 +68,7 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the method looks at a layer; without one, its map is the input's or the attention's."""
-        """Whether the method looks at a layer; without one, its map is at the image's or its own grid's."""
+        """Whether it looks at a layer; without one, its map is on the image's, its own or attention's grid."""
         return any(NEEDS[need].of_layer for need in self.needs)
 
     @property
