@@ -35,8 +35,19 @@ WIDTH = 110
 SHOWN = "12-four.png"
 CELL, SCALE = 96, 1.5
 MOST_BYTES = 20_000
-COLOURS = (128, 96, 64, 48, 40, 32, 24, 16)
+COLOURS = ((64, 96), (64, 64), (48, 48), (32, 40), (32, 32), (24, 32), (24, 24), (16, 24), (16, 16))
+"""How many colours of the map and of the photograph are tried, until a picture is small enough."""
+GRAYS = (26, 64, 90, 128, 160, 192, 220, 240, 255)
 ATTENTION_MODEL = "timm:vit_tiny_patch16_224"
+
+ALIKE = (
+    ("cam", "gradcam", "xgradcam", "hirescam", "shapleycam"),
+    ("gradcam++", "smoothgradcam++"),
+    ("layercam", "gradcam-elementwise"),
+    ("eigengradcam", "segeigencam"),
+    ("ablationcam", "liftcam"),
+)
+"""Methods whose maps are the same, up to a factor, on the demo's network."""
 
 COSTS = {
     "F": "a forward of the whole model",
@@ -129,18 +140,20 @@ def notation(method: Method) -> str:
     of_layer = bool(method.needs & {"activations", "stages"})
     meanings = [
         (r"\bA(_k)?\b", "`A` are the activations at the layer, `[B, C, *grid]`", of_layer),
-        (r"\bg(_k)?\b", "`g` the score's gradient with respect to them", of_layer),
+        (r"\bg(_k)?\b", "`g` is the score's gradient at the layer, `[B, C, *grid]`", of_layer),
         (r"\bA\b", "`A` are a block's attention probabilities, `[B, heads, N, N]`", method.takes_attention),
-        (r"\bg(_l)?\b", "`g` the score's gradient with respect to them", method.takes_attention),
+        (r"\bg\b", "`g` is the score's gradient at them", method.takes_attention),
         (r"_k\b", "`k` numbers the channels", of_layer),
         (r"\bh\b", "`h` numbers the heads", method.takes_attention),
         (r"\bS\[", "`S[.]` sums over the grid's positions", of_layer),
-        (r"\by\b", "`y` is the score that the target gives", True),
+        (r"\by\b", "`y` is the score that the target gives", knows_class(method)),
         (r"\bbands\b", "`bands` are the image's channels", True),
     ]
     text = said_of(method)
-    used = [meaning for pattern, meaning, applies in meanings if applies and re.search(pattern, text)]
-    return wrapped(f"Here {', '.join(used)}.") if used else ""
+    # single letters are words elsewhere
+    formulas = " ".join(re.findall(r"``[^`]*``|\w+[\[(][^\])]*[\])]|, \w+_\w\b", text))
+    used = [meaning for pattern, meaning, applies in meanings if applies and re.search(pattern, formulas)]
+    return wrapped(f"Here {'; '.join(used)}.") if used else ""
 
 
 def cost(method: Method) -> str:
@@ -309,9 +322,17 @@ def picture_lines(method: Method) -> Iterator[str]:
         "difference": "what sets the demo network's top class, four, apart",
     }[method.explained]
     shown = f"The map is of {what}" if knows_class(method) else "The map is the same for every class"
-    yield wrapped(
-        f"{shown}; on the right it is alone, at its own resolution. Negative values are drawn as 0."
-    )
+    drawn = "on the right it is alone, at its own resolution. Negative values are drawn as 0."
+    yield wrapped(f"{shown}; {drawn}{alike(method)}")
+
+
+def alike(method: Method) -> str:
+    """Say which methods have the same picture, and why."""
+    others = [f"`{name}`" for group in ALIKE if method.name in group for name in group if name != method.name]
+    if not others:
+        return ""
+    why = "since its head averages over the positions and is linear after that; elsewhere they can differ"
+    return f" On this network the map is that of {', '.join(others)} too, {why}."
 
 
 def page(method: Method) -> str:
@@ -375,19 +396,37 @@ def picture(method: str) -> bytes:
     (alone,) = to_heatmaps(explanation.maps, explanation.maps.shape[1:])
     side = round(CELL * SCALE)
     flat = heatmap_picture(alone).resize((side, side), Image.Resampling.NEAREST)
-    row = SheetRow(Image.open(path).convert("RGB"), [explanation.overlays()[0], flat])
+    image, over = Image.open(path).convert("RGB"), explanation.overlays()[0]
+    row = SheetRow(image, [over, flat])
     layer = explanation.layer if METHODS[method].takes_layer else ""
-    return smallest(sheet([row], columns=(method, "map alone"), layer=layer, cell=CELL, scale=SCALE))
+    drawn = sheet(
+        [row], columns=("map over it", "map alone"), title=method, layer=layer, cell=CELL, scale=SCALE
+    )
+    return smallest(drawn, (image, over))
 
 
-def smallest(drawn: Image.Image) -> bytes:
+def smallest(drawn: Image.Image, photographs: Sequence[Image.Image]) -> bytes:
     """Return the PNG with the most colours that is small enough for a repository."""
-    for colours in COLOURS:
+    for of_map, of_photographs in COLOURS:
         file = io.BytesIO()
-        drawn.quantize(colours, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        chosen = palette(photographs, of_map, of_photographs)
+        drawn.quantize(palette=chosen, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
         if file.tell() <= MOST_BYTES:
             break
     return file.getvalue()
+
+
+def palette(photographs: Sequence[Image.Image], of_map: int, of_photographs: int) -> Image.Image:
+    """Return so many colours of the map, evenly spaced, so many of the photographs, and the text's grays."""
+    wide = Image.new("RGB", (sum(one.width for one in photographs), photographs[0].height))
+    for number, one in enumerate(photographs):
+        wide.paste(one, (number * one.width, 0))
+    found = wide.quantize(of_photographs).getpalette() or []
+    scale = heatmap_picture(torch.linspace(0, 1, of_map).unsqueeze(0)).tobytes()
+    grays = [level for level in GRAYS for _ in range(3)]
+    chosen = Image.new("P", (1, 1))
+    chosen.putpalette([*found[: 3 * of_photographs], *scale, *grays])
+    return chosen
 
 
 def main() -> None:

@@ -50,9 +50,9 @@ def attention_gradient(
 ) -> Map:
     """Show the last block's attention by its positive gradient: ``mean_h relu(g A)``.
 
-    Returns [B, *grid] >= 0: the row that the score reads, or the mean of the rows, see ``rollout``. With A >=
-    0 it is the last block's term of Grad-SAM (Barkan 2021, eq. 3), which adds up all blocks, and what Chefer
-    2021 (eq. 5) puts together over blocks.
+    Returns [B, *grid] >= 0: the row that the score reads, or the mean of the rows, see ``rollout``.
+    Source: Barkan 2021, eq. 3 (Grad-SAM), of which it is the last block's term; the paper adds up all blocks.
+    With A >= 0 it is also what Chefer 2021 (eq. 5) puts together over the blocks.
     """
     matrix = _relevant(attentions[-1], attention_gradients[-1])
     return tokens.on_grid(_times(tokens.weights(matrix.dtype), matrix))
