@@ -35,7 +35,7 @@ def extremal(
     cells: int = 32,
     sigma: float = 3.0,
 ) -> Map:
-    """Find the mask under which the score is highest, for each of ``areas``, shares of the image; give their mean.
+    """Find the masks of ``areas``, shares of the image, under which the score is highest; give their mean.
 
     Points on a grid of ``cells`` cells an axis (at most the axis) become a mask by a smooth max-convolution
     with a kernel of ``sigma`` cells, resized linearly to the image; a pixel is taken from a pyramid of blurs
