@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench sweep verify demo-assets clean
+.PHONY: demo test check format bench sweep verify method-pages demo-assets clean
 
 demo: $(VENV)/.core
 	rm -rf demo-run
@@ -33,6 +33,10 @@ sweep: $(VENV)/.dev
 
 verify: $(VENV)/.dev
 	$(RUN) -m benchmarks.verify --out docs/verification.md
+	$(RUN) scripts/make_method_pages.py --text-only
+
+method-pages: $(VENV)/.dev
+	$(RUN) scripts/make_method_pages.py
 
 demo-assets: $(VENV)/.dev
 	$(RUN) scripts/make_demo.py

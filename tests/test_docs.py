@@ -141,7 +141,7 @@ def test_both_readmes_give_the_same_commands_and_code() -> None:
     assert links[0] == links[1]
 
 
-@pytest.mark.parametrize("page", [*READMES, *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [*READMES, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CONTRIBUTING.md"])
 def test_every_link_leads_to_a_file(page: Path) -> None:
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
         assert (page.parent / link).exists(), link

@@ -9,12 +9,13 @@ from whycam.types import Activations, Gradients, Map, Rows, Scores
 
 
 def ablationcam(activations: Activations, scores: Scores, suffix_scores_of: ScoresOf) -> Map:
-    """Weight a channel by the share of the score that is lost without it: ``(y - y_without_k) / |y|``.
+    """Weight a channel by the share of the score that is lost without it: ``w_k = (y - y_without_k) / |y|``.
 
-    The paper divides by y. Its sign is left out, so that a channel whose removal lowers the score always
-    counts for the class, also where the score is below 0; where y is 0 the loss itself is the weight.
-    Channels that are 0 everywhere are skipped: their removal changes nothing. Returns [B, *grid], signed.
-    Costs a forward of what follows the layer for each other channel. Source: Desai 2020, eq. 2-3.
+    The map is ``sum_k w_k A_k``. The paper divides by y. Its sign is left out, so that a channel whose
+    removal lowers the score always counts for the class, also where the score is below 0; where y is 0 the
+    loss itself is the weight. Channels that are 0 everywhere are skipped: their removal changes nothing.
+    Returns [B, *grid], signed. Costs a forward of what follows the layer for each other channel. Source:
+    Desai 2020, eq. 2-3.
     """
     rows, channels = (activations != 0).flatten(2).any(2).nonzero().unbind(1)
     left = suffix_scores_of(rows, _Without(activations, rows, channels), known_as="ablationcam")
@@ -48,11 +49,12 @@ class _Without:
 
 
 def liftcam(activations: Activations, suffix_multipliers: Gradients) -> Map:
-    """Weight a channel by its share of the score: ``S[m A]``, ``m`` DeepLIFT's multipliers from zeros.
+    """Weight a channel by its share of the score: ``w_k = S[m_k A_k]``.
 
-    The channels' weights sum to the score less the score of a layer of zeros, where DeepLIFT's rule is exact:
-    see ``engine/lift.py``. Returns [B, *grid], signed. Costs one forward of what follows the layer for the
-    image and its reference, and a backward. Source: Jung 2021, eq. 9-11.
+    ``m`` are DeepLIFT's multipliers (the rescale rule) from a layer of zeros to the layer. The channels'
+    weights sum to the score less the score of a layer of zeros, where that rule is exact: see
+    ``engine/lift.py``. The map is ``sum_k w_k A_k``. Returns [B, *grid], signed. Costs one forward of what
+    follows the layer for the image and its reference, and a backward. Source: Jung 2021, eq. 9-11.
     """
     weights = (suffix_multipliers * activations).flatten(2).sum(2)
     return sum_channels(weights.view(*weights.shape, *[1] * (activations.ndim - 2)), activations)

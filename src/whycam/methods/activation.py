@@ -14,9 +14,10 @@ Samples = Float[Tensor, "batch positions channels"]
 
 
 def cam(activations: Activations, class_weights: Float[Tensor, "batch channels"]) -> Map:
-    """Sum the channels with the classifier's weights of the class.
+    """Sum the channels with the classifier's weights of the class: ``sum_k w_k A_k``.
 
-    Only for a head that averages over positions and is linear after that. Returns [B, *grid], signed.
+    ``w`` [B, C] is the class's row of the linear head. Only for a head that averages over positions and is
+    linear after that; there the map's mean is the score less its bias. Returns [B, *grid], signed.
     Source: Zhou 2016, eq. 2.
     """
     return torch.einsum("bc,bc...->b...", class_weights, activations)
@@ -72,7 +73,10 @@ def _first_projection(samples: Samples) -> Float[Tensor, "batch positions"]:
 def eigencam(activations: Activations) -> Map:
     """Show the first principal direction of the activations; blind to the class.
 
-    Returns [B, *grid], signed. Source: Muhammad 2020.
+    Each position is projected on the first right singular vector of the [positions, channels] matrix, which
+    is not centred. The sign, which a singular vector leaves open, is the one with which the map rises with
+    the mean over channels of ``relu(A)``. Returns [B, *grid], signed. Costs a forward and no backward.
+    Source: Muhammad 2020, eq. 4-5.
     """
     return first_component(activations)
 
@@ -80,7 +84,8 @@ def eigencam(activations: Activations) -> Map:
 def eigengradcam(activations: Activations, gradients: Gradients) -> Map:
     """Show the first principal direction of ``g A``; unlike ``eigencam`` it knows the class.
 
-    Returns [B, *grid], signed. Source: the extension of Muhammad 2020 known from practice.
+    Projection and sign are ``eigencam``'s, with the product for the activations. Returns [B, *grid], signed.
+    Costs one backward to the layer. Source: the extension of Muhammad 2020 known from practice.
     """
     return first_component(gradients * activations)
 
@@ -116,8 +121,8 @@ def kpcacam(activations: Activations, *, kernel: Kernel = "sigmoid") -> Map:
     """Project each position on the first kernel principal component of the positions.
 
     Kernels of two positions x, y with C channels: linear ``x.y``, sigmoid ``tanh(x.y / C + 1)``, rbf
-    ``exp(-|x - y|^2 / C)``; centred. Holds a [positions, positions] matrix. Returns [B, *grid], signed,
-    oriented as ``eigencam``. Source: Karmani 2024.
+    ``exp(-|x - y|^2 / C)``; the option ``kernel`` chooses one. Centred. Holds a [positions, positions]
+    matrix. Returns [B, *grid], signed, oriented as ``eigencam``; blind to the class. Source: Karmani 2024.
     """
     samples = _as_samples(activations)
     matrix = _kernel_matrix(samples, kernel)
@@ -134,7 +139,9 @@ def kpcacam(activations: Activations, *, kernel: Kernel = "sigmoid") -> Map:
 def fem(activations: Activations) -> Map:
     """Sum, over channels, the channel's mean wherever the channel is above its mean + 2 sd.
 
-    Returns [B, *grid]; blind to the class. Source: Fuad 2020.
+    A position counts where a channel is rarely as strong as there; mean and standard deviation are taken
+    over the image's positions. Returns [B, *grid], signed where the channels' means are; blind to the class.
+    Source: Fuad 2020.
     """
     grid = tuple(range(2, activations.ndim))
     mean = activations.mean(grid, keepdim=True)
@@ -194,8 +201,10 @@ def concept_maps(
 def dff(activations: Activations, gradients: Gradients, *, concepts: int = 4) -> Map:
     """Show the concept that adds most to the score: the largest ``S[g . (W_i H_i)]`` of ``concepts``.
 
-    Returns [B, *grid] >= 0. ``concept_maps`` gives them all. Source: Collins 2018; the choice of one
-    concept by its first-order contribution is ours.
+    ``relu(A)``, as a matrix of positions and channels, is factorised into ``W H``, both at least 0: column
+    ``W_i`` says where concept i is, row ``H_i`` which channels it is made of. Each image is factorised on its
+    own. Returns W_i of the chosen concept, [B, *grid] >= 0; ``concept_maps`` gives them all. Source: Collins
+    2018; the choice of one concept by its first-order contribution is ours.
     """
     maps, vectors = concept_maps(activations, concepts=concepts)
     along = torch.einsum("bkc,bc...->bk...", vectors, gradients)

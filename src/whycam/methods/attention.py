@@ -25,11 +25,13 @@ _FUSIONS: Mapping[str, Callable[[Attention], Tensor]] = {
 def rollout(
     attentions: Sequence[Attention], tokens: Tokens, *, fusion: str = "mean", discard: float = 0.0
 ) -> Map:
-    """Multiply ``(A + 1) / 2`` of all blocks, rows summing to 1; at least 0. The class plays no part.
+    """Multiply ``(A + 1) / 2`` of all blocks, rows summing to 1. The class plays no part.
 
-    ``fusion`` ("mean", "max" or "min") makes one matrix of a block's heads; known from practice, ``discard``
-    is the share of each image's entries, lowest first, that become 0 before the rows are normalised.
-    Source: Abnar 2020, eq. 1 and section 4.
+    The 1 is the identity: what passes a block beside its attention. Returns [B, *grid] >= 0. ``fusion``
+    ("mean", "max" or "min") makes one matrix of a block's heads; known from practice, ``discard`` is the
+    share of each image's entries, lowest first, that become 0 before the rows are normalised. Of the product
+    the row is shown that the score reads: the class token's, or the mean of the grid's rows in a model that
+    averages its tokens. Source: Abnar 2020, eq. 1 and section 4.
     """
     if fusion not in _FUSIONS:
         raise MethodError(f"fusion is {fusion!r}; expected one of {', '.join(_FUSIONS)}")
@@ -46,18 +48,20 @@ def rollout(
 def attention_gradient(
     attentions: Sequence[Attention], attention_gradients: Sequence[Attention], tokens: Tokens
 ) -> Map:
-    """Return the last block's ``mean_h relu(g A)``; at least 0.
+    """Show the last block's attention by its positive gradient: ``mean_h relu(g A)``.
 
-    With A >= 0 it is the last block's term of Grad-SAM (Barkan 2021, eq. 3), which adds up all blocks, and
-    what Chefer 2021 (eq. 5) puts together over blocks.
+    Returns [B, *grid] >= 0: the row that the score reads, or the mean of the rows, see ``rollout``.
+    Source: Barkan 2021, eq. 3 (Grad-SAM), of which it is the last block's term; the paper adds up all blocks.
+    With A >= 0 it is also what Chefer 2021 (eq. 5) puts together over the blocks.
     """
     matrix = _relevant(attentions[-1], attention_gradients[-1])
     return tokens.on_grid(_times(tokens.weights(matrix.dtype), matrix))
 
 
 def chefer(attentions: Sequence[Attention], attention_gradients: Sequence[Attention], tokens: Tokens) -> Map:
-    """Add up ``R <- R + mean_h(relu(g A)) R`` from R = 1 over the blocks; at least 0.
+    """Add up ``R <- R + mean_h(relu(g A)) R`` from R = 1 over the blocks.
 
+    Returns [B, *grid] >= 0: R's row that the score reads, or the mean of the rows, see ``rollout``.
     The 1 that R starts with is taken off at the end: it says nothing, and would paint every token that is
     read. It lies outside the grid for a class token, so that nothing changes there.
     Source: Chefer 2021 (Generic attention-model explainability), eq. 5-6.
@@ -70,12 +74,12 @@ def chefer(attentions: Sequence[Attention], attention_gradients: Sequence[Attent
 
 
 def legrad(block_gradients: Iterable[Attention], tokens: Tokens) -> Map:
-    """Sum ``relu(g_l)`` over the blocks l, averaged over heads and rows; at least 0.
+    """Sum ``relu(g_l)`` over the blocks l, averaged over heads and rows.
 
-    ``g_l`` is the gradient at block l's attention of the score that the model's own tail (its last norm,
-    pooling and head) makes of block l's output. The paper averages the blocks, which is the same map to a
-    factor. Where the tail pools by attention (SigLIP), it is the model's own pooling that is run.
-    Source: Bousselham 2024, eq. 6-10.
+    Returns [B, *grid] >= 0. ``g_l`` is the gradient at block l's attention of the score that the model's own
+    tail (its last norm, pooling and head) makes of block l's output. The paper averages the blocks, which is
+    the same map to a factor. Where the tail pools by attention (SigLIP), it is the model's own pooling that
+    is run. Source: Bousselham 2024, eq. 6-10.
     """
     return tokens.on_grid(torch.stack([gradient.relu().mean((1, 2)) for gradient in block_gradients]).sum(0))
 

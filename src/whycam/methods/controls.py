@@ -6,14 +6,21 @@ from whycam.types import Activations, Images, Map
 
 
 def random_map(activations: Activations, *, seed: int = 0) -> Map:
-    """Draw each cell uniformly from [0, 1). Same seed, same map. Returns [B, *grid]."""
+    """Draw each cell uniformly between 0 and 1. The same ``seed``, the same map.
+
+    Returns [B, *grid]. A method whose maps do no better than this has shown nothing.
+    """
     generator = torch.Generator(activations.device).manual_seed(seed)
     shape = (activations.shape[0], *activations.shape[2:])
     return torch.rand(shape, generator=generator, device=activations.device, dtype=activations.dtype)
 
 
 def centre(activations: Activations) -> Map:
-    """Show a Gaussian at the middle: ``exp(-2 r^2)``, each axis spanning [-1, 1]. Returns [B, *grid]."""
+    """Show a Gaussian at the middle: ``exp(-2 r^2)``, where each axis spans -1 to 1.
+
+    Returns [B, *grid], between 0 and 1. Photographs often have their object in the middle: a method
+    that only paints there looks right by that alone.
+    """
     batch, _, *grid = activations.shape
     squared = activations.new_zeros(grid)
     for axis, cells in enumerate(grid):
@@ -25,7 +32,8 @@ def centre(activations: Activations) -> Map:
 def edges(images: Images) -> Map:
     """Show the gradient magnitude of the image's channel mean. Returns [B, *size] >= 0.
 
-    Sobel's filter in two dimensions, central differences in one or three; borders are replicated.
+    Sobel's filter in two dimensions, central differences in one or three; borders are replicated. It knows
+    nothing of the model: a method that looks like this may show the image and not what was learned.
     """
     signal = images.mean(1)
     axes = range(1, signal.ndim)

@@ -35,15 +35,16 @@ def extremal(
     cells: int = 32,
     sigma: float = 3.0,
 ) -> Map:
-    """Find the mask of each area, a share of the image, under which the score is highest; give their mean.
+    """Find the masks of ``areas``, shares of the image, under which the score is highest; give their mean.
 
     Points on a grid of ``cells`` cells an axis (at most the axis) become a mask by a smooth max-convolution
     with a kernel of ``sigma`` cells, resized linearly to the image; a pixel is taken from a pyramid of blurs
-    by its mask, unblurred at 1. Gradient steps with momentum 0.9 raise ``y - w |sort(m) - r_a|^2``, r_a the
-    sorted perfect mask of the area and w growing from 300 to 4800. All images and areas at once. One area of
-    0.1 is the usual choice, and gives nearly 0 or 1; several give a ranking. Returns [B, *cells] in [0, 1],
-    at the points' resolution. Costs ``steps`` (F + B) an area. Source: Fong 2019. Ours: the area is counted
-    on the grid, and the step is scaled by its cells and by 800 / ``steps``, so that both may be chosen.
+    by its mask, unblurred at 1. ``steps`` gradient steps of the size ``rate``, with momentum 0.9, raise
+    ``y - w |sort(m) - r_a|^2``, r_a the sorted perfect mask of the area and w growing from 300 to 4800. All
+    images and areas at once. One area of 0.1 is the usual choice, and gives nearly 0 or 1; several give a
+    ranking. Returns [B, *cells] in [0, 1], at the points' resolution. Costs ``steps`` (F + B) an area.
+    Source: Fong 2019. Ours: the area is counted on the grid, and the step is scaled by its cells and by 800 /
+    ``steps``, so that both may be chosen.
     """
     _check(areas, steps, cells, sigma)
     size = images.shape[2:]

@@ -21,7 +21,7 @@ class WeightedSum:
     weights: Callable[[Activations, Gradients], Weights]
 
     def __call__(self, activations: Activations, gradients: Gradients) -> Map:
-        """Return the map [B, *grid], signed, in the activations' dtype."""
+        """Sum the channels: the map is ``sum_k w_k A_k``, [B, *grid], in the activations' dtype."""
         return sum_channels(self.weights(activations, gradients), activations)
 
 
@@ -43,7 +43,11 @@ def _ratio(numerator: torch.Tensor, denominator: torch.Tensor) -> torch.Tensor:
 
 
 def _gradcam(activations: Activations, gradients: Gradients) -> Weights:
-    """Weight a channel by its mean gradient. Source: Selvaraju 2017, eq. 1-2."""
+    """Weight a channel by its mean gradient: ``w_k = S[g_k] / Z``, Z the number of positions.
+
+    The map is signed; the paper keeps its positive part, as the pictures do. Costs one backward from the
+    score to the layer. Source: Selvaraju 2017, eq. 1-2.
+    """
     return gradients.mean(_over_grid(activations), keepdim=True)
 
 
@@ -59,31 +63,51 @@ def _plus_plus(activations: Activations, first: Gradients, third_by_second: Grad
 
 
 def _gradcam_plus_plus(activations: Activations, gradients: Gradients) -> Weights:
-    """Weight a channel by ``S[alpha relu(g)]``, ``alpha = g^2 / (2 g^2 + (S A) g^3)``.
+    """Weight a channel by ``w_k = S[alpha_k relu(g_k)]``, ``alpha_k = g_k^2 / (2 g_k^2 + S[A_k] g_k^3)``.
 
-    Source: Chattopadhay 2018, eq. 19.
+    Only positive gradients count; the aim is that several objects of a class all show. The second and third
+    derivatives are the gradient's powers, as they are of the exponential of a score that is piecewise linear.
+    The map is signed where the activations are. Costs one backward to the layer. Source: Chattopadhay 2018,
+    eq. 19.
     """
     return _plus_plus(activations, gradients, gradients)
 
 
 def _xgradcam(activations: Activations, gradients: Gradients) -> Weights:
-    """Weight a channel by ``S[A g] / S[A]``, 0 where S[A] is 0. Source: Fu 2020, eq. 8."""
+    """Weight a channel by its share of the score: ``w_k = S[A_k g_k] / S[A_k]``, 0 where S[A_k] is 0.
+
+    It is Grad-CAM with each position's gradient counted as much as the channel is active there. The map is
+    signed. Costs one backward to the layer. Source: Fu 2020, eq. 8.
+    """
     grid = _over_grid(activations)
     return _ratio((activations * gradients).sum(grid, keepdim=True), activations.sum(grid, keepdim=True))
 
 
 def _hirescam(activations: Activations, gradients: Gradients) -> Weights:
-    """Weight every position by its own gradient. Source: Draelos 2020, eq. 4."""
+    """Weight every position by its own gradient: ``w_k = g_k``, [B, C, *grid].
+
+    Where all that follows the layer is linear, the map's sum is the score less its bias. The map is signed.
+    Costs one backward to the layer. Source: Draelos 2020, eq. 4.
+    """
     return gradients
 
 
 def _gradcam_elementwise(activations: Activations, gradients: Gradients) -> Weights:
-    """Keep only products ``g A`` above 0: ``sum_k relu(g_k A_k)``. Known from practice, no paper."""
+    """Keep only products above 0: ``w_k = g_k`` where ``g_k A_k > 0``, else 0, [B, C, *grid].
+
+    So the map is ``sum_k relu(g_k A_k)``, at least 0: what speaks against the score is left out before the
+    channels are summed. Costs one backward to the layer. Source: none; known from practice.
+    """
     return gradients * (gradients * activations > 0)
 
 
 def _layercam(activations: Activations, gradients: Gradients) -> Weights:
-    """Weight every position by its positive gradient. Source: Jiang 2021, eq. 5-6."""
+    """Weight every position by its positive gradient: ``w_k = relu(g_k)``, [B, C, *grid].
+
+    It keeps its detail on shallow layers, where a channel's mean gradient says little; the paper fuses such
+    layers by their maximum. The map is signed where the activations are. Costs one backward to the layer.
+    Source: Jiang 2021, eq. 5-6.
+    """
     return gradients.relu()
 
 
@@ -128,9 +152,10 @@ def smooth_gradcam_plus_plus(
 ) -> Map:
     """Take Grad-CAM++'s derivatives as means over ``samples`` noisy copies of the image.
 
-    ``sigma`` is a share of each image's range of values; the activations are the clean image's. Returns
-    [B, *grid], signed. Costs ``samples`` times Grad-CAM; one copy's gradients are held at a time.
-    Source: Omeiza 2019, eq. 5-9.
+    The weights are Grad-CAM++'s with the means of ``g``, ``g^2`` and ``g^3`` for the three derivatives.
+    Noise is Gaussian; ``sigma`` is its standard deviation as a share of each image's range of values, and
+    ``seed`` draws it. The activations are the clean image's. Returns [B, *grid], signed where they are.
+    Costs ``samples`` times Grad-CAM; one copy's gradients are held at a time. Source: Omeiza 2019, eq. 5-9.
     """
     if samples < 1:
         raise MethodError(f"samples is {samples}; at least 1 noisy copy is needed")

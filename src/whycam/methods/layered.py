@@ -17,9 +17,10 @@ def fullgrad(images: Images, sum_of_parts: SumOfParts) -> Map:
 
     A part [C, *grid] is taken by its magnitude, rescaled to [0, 1] over all its channels and positions,
     summed over the channels and resized to the image. Batch norms count as the bias that they are in eval
-    mode. Returns [B, *size] >= 0: it says where, and not in which direction. The parts themselves are
-    signed and add up to the score in piecewise linear networks, which ``whycam.completeness`` measures.
-    Costs F + B. Source: Srinivas 2019, eq. 4 and 6; the rescaling over a whole layer is the authors' own.
+    mode. Returns [B, *size] >= 0: it says where, and not in which direction. The parts themselves are signed
+    and add up to the score in piecewise linear networks, which ``whycam.completeness`` measures. Costs F + B
+    beside the prediction. Source: Srinivas 2019, eq. 4 and 6; the rescaling over a whole layer is the
+    authors' own.
     """
     return sum_of_parts(lambda part: to_grid(_rescaled(part.abs()).sum(1), images.shape[2:]))
 
@@ -37,6 +38,7 @@ def refinecam(stages: Sequence[Stage], *, base: str = "gradcam++") -> Map:
     """Multiply the maps of several layers: the deep ones say what counts, the shallow ones where exactly.
 
     Each layer's map by ``base`` is rectified, divided by its image's maximum and resized to the finest grid.
+    ``base`` is gradcam++, gradcam, xgradcam, hirescam or layercam.
     A layer that speaks for nothing leaves nothing. Returns [B, *finest] in [0, 1]. Costs F + s-backward
     from the shallowest layer. Source: Domeniconi 2026, as the authors' code has it; the product is taken on
     the finest layer's grid, not on the image's.

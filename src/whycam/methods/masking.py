@@ -32,10 +32,12 @@ def scorecam(
 ) -> Map:
     """Weight channels by ``softmax_k(y(b + H_k (x - b)) - y(b))``, H_k the channel's mask, b the baseline.
 
-    Returns [B, *grid], signed where the activations are. ``baseline`` is a pixel value after preprocessing;
-    the softmax runs over the channels' scores as the target gives them, which for a class is before the
-    model's own softmax. ``channels`` keeps only so many, those with the largest standard deviation over the
-    grid. Constant channels share one forward. Costs a forward a channel. Source: Wang 2020, algorithm 1.
+    x is the image. A channel's mask is its activation, resized to the image and then scaled to between 0 and
+    1; a constant channel's is 0. The map is ``sum_k w_k A_k``: [B, *grid], signed where the activations are.
+    ``baseline`` is a pixel value after preprocessing; the softmax runs over the channels' scores as the
+    target gives them, which for a class is before the model's own softmax. ``channels`` keeps only so many,
+    those with the largest standard deviation over the grid. Constant channels share one forward. Costs a
+    forward a channel. Source: Wang 2020, algorithm 1.
     """
 
     def masked(masks: Masks, rows: Rows, samples: Rows) -> Images:
@@ -57,10 +59,12 @@ def sscam(
 ) -> Map:
     """Take Score-CAM's scores as means over noisy masks: ``softmax_k(mean_i y((H_k + noise_i) x) - y(0))``.
 
-    Noise is Gaussian with the standard deviation ``sigma``, a value a pixel, and the mask is not clipped
-    after it. The paper leaves open whether channels share their noise; here all do, and all images, so that
-    channels differ by their masks alone. Returns [B, *grid]. Costs ``samples`` forwards a channel.
-    Source: Wang 2020 (SS-CAM), the variant that smooths the activation maps.
+    ``H_k`` is the channel's mask of the image x, as in ``scorecam``, and the map ``sum_k w_k A_k``. Of each
+    channel there are ``samples`` masks. Noise is Gaussian with the standard deviation ``sigma``, a value a
+    pixel drawn from ``seed``, and the mask is not clipped after it. The paper leaves open whether channels
+    share their noise; here all do, and all images, so that channels differ by their masks alone. Returns [B,
+    *grid], signed where the activations are. Costs ``samples`` forwards a channel. Source: Wang 2020
+    (SS-CAM), the variant that smooths the activation maps.
     """
     _check_count("samples", samples)
     generator = torch.Generator(images.device).manual_seed(seed)
@@ -78,8 +82,10 @@ def sscam(
 def iscam(images: Images, activations: Activations, scores_of: ScoresOf, *, steps: int = 10) -> Map:
     """Integrate Score-CAM's scores from no mask to the whole: ``softmax_k(mean_i y(i/n H_k x) - y(0))``.
 
-    ``i`` runs from 1 to ``steps``: a right Riemann sum. Returns [B, *grid]. Costs ``steps`` forwards a
-    channel. Source: Naidu 2020; implementations exist that add the fractions up, so that masks pass 1.
+    ``H_k`` is the channel's mask of the image x, as in ``scorecam``, and the map ``sum_k w_k A_k``. ``i``
+    runs from 1 to n, the option ``steps``: a right Riemann sum. Returns [B, *grid], signed where the
+    activations are. Costs ``steps`` forwards a channel. Source: Naidu 2020; implementations exist that add
+    the fractions up, so that masks pass 1.
     """
     _check_count("steps", steps)
 
@@ -101,9 +107,11 @@ def opticam(
 ) -> Map:
     """Weight channels so that the image under the mask ``n(up(sum_k softmax(u)_k A_k))`` scores highest.
 
-    ``n`` scales to [0, 1]. ``u`` starts at 0, all channels alike, and takes ``steps`` steps of Adam at this
-    rate; all images of the batch at once. The score is the target's, for a class before the model's softmax.
-    Returns ``sum_k softmax(u)_k A_k``, [B, *grid]. Costs ``steps`` (F + B). Source: Zhang 2023, eq. 10-14.
+    ``up`` resizes to the image, ``n`` scales to between 0 and 1. ``u``, a number a channel, starts at 0, all
+    channels alike, and takes ``steps`` steps of Adam at the learning rate ``rate``; all images of the batch
+    at once. The score is the target's, for a class before the model's softmax. Returns
+    ``sum_k softmax(u)_k A_k``, [B, *grid], signed where the activations are. Costs ``steps`` (F + B). Source:
+    Zhang 2023, eq. 10-14.
     """
     _check_count("steps", steps)
     rows = torch.arange(len(images), device=images.device)

@@ -134,7 +134,7 @@ NEEDS: Mapping[str, Need] = {
     "images": Need("the preprocessed batch [B, bands, *size]"),
     "scores": Need("what is explained, [B]"),
     "activations": Need("the layer's activations [B, C, *grid]", of_layer=True),
-    "gradients": Need("the scores' gradients with respect to them", of_layer=True),
+    "gradients": Need("the scores' gradients at the layer [B, C, *grid]", of_layer=True),
     "hessian_product": Need("the scores' second derivatives times the activations", of_layer=True),
     "class_weights": Need("the weights of a GAP head for the target [B, C]", of_layer=True),
     "gradients_of": Need("images -> gradients at the layer", of_layer=True),
@@ -144,10 +144,12 @@ NEEDS: Mapping[str, Need] = {
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
     "sum_of_parts": Need("the score's parts, from the input and each bias: SumOfParts"),
     "attentions": Need("each self-attention's probabilities [B, heads, N, N]", of_attention=True),
-    "attention_gradients": Need("the scores' gradients with respect to them", of_attention=True),
-    "block_gradients": Need("the same, each of its own block's score, one by one", of_attention=True),
+    "attention_gradients": Need(
+        "the scores' gradients at each self-attention [B, heads, N, N]", of_attention=True
+    ),
+    "block_gradients": Need("such gradients, each of its own block's score, one by one", of_attention=True),
     "tokens": Need("where the grid is among N tokens, and which are read: Tokens", of_attention=True),
-    "slopes_by_rule": Need("'guided' or 'deconvnet' -> such scores with that rule's gradients"),
+    "slopes_by_rule": Need("'guided' or 'deconvnet' -> a SlopesOf with that rule's gradients"),
     "suffix_multipliers": Need("DeepLIFT's multipliers [B, C, *grid] from zeros to the layer", of_layer=True),
     "suffix_slopes_of": Need("scores of changed activations with gradients: SuffixSlopesOf", of_layer=True),
 }

@@ -25,7 +25,8 @@ def integrated(images: Images, slopes_of: SlopesOf, *, steps: int = 50, baseline
     """Integrate the gradient along the straight line from ``baseline`` to the image, times their difference.
 
     Returns [B, *size], signed; its sum is y(image) - y(baseline). The integral is taken by Gauss-Legendre
-    quadrature with ``steps`` points. Raises MethodError for a baseline that fits no image.
+    quadrature with ``steps`` points. A pixel that equals the baseline, in values after preprocessing, gets
+    nothing. Costs F + B a point. Raises MethodError for a baseline that fits no image.
     Source: Sundararajan 2017, section 3.
     """
     places, weights = _quadrature(steps, images)
@@ -51,12 +52,14 @@ def expected(
 ) -> Map:
     """Average (image - reference) gradient at random places on lines from random references to the image.
 
-    Returns [B, *size], signed; its sum is, up to chance, y(image) less the references' mean score.
+    It is ``mean((x - x0) g(x0 + a (x - x0)))``, x0 a reference, a a place between 0 and 1, g the gradient
+    there. Returns [B, *size], signed; its sum is, up to chance, y(image) less the references' mean score.
     ``references`` [R, bands, *size], preprocessed, are best taken from the training data, as in the paper.
-    Without any, each is a plain picture in one of the image's own colours, taken from a pixel at random: the
-    batch's other images would make a map depend on them. Every image gets the same draws; the places are one
-    in each of ``samples`` equal parts of the line, which varies less than the paper's independent draws and
-    has their mean. Raises MethodError for references that fit no image. Source: Erion 2021.
+    Without any, each is a plain picture in one of the image's own colours, taken from a pixel at random
+    (``seed`` draws all that is random): the batch's other images would make a map depend on them. Every image
+    gets the same draws; the places are one in each of ``samples`` equal parts of the line, which varies less
+    than the paper's independent draws and has their mean. Raises MethodError for references that fit no
+    image. Source: Erion 2021.
     """
     if samples < 1:
         raise MethodError(f"samples is {samples}; at least 1 is needed")
@@ -91,11 +94,11 @@ def blurig(images: Images, slopes_of: SlopesOf, *, steps: int = 50, blur: float 
     """Integrate the gradient along the image's own way from fully blurred to sharp.
 
     The path is the image under a Gaussian of standard deviation sigma, from ``blur`` times its longest side
-    down to 0: the map is the integral of -gradient x d blurred / d sigma. Returns [B, *size], signed; its
-    sum is y(image) - y(blurred). The Gaussian is the discrete one (the heat equation on the pixels, borders
-    mirrored), so the derivative is exact and no kernel is cut off. Places lie at ``sigma = blur * side *
-    u^3`` with u by Gauss-Legendre: closer where the image is nearly sharp and the score moves most.
-    Source: Xu 2020.
+    down to 0: the map is the integral of -gradient x d blurred / d sigma. Returns [B, *size], signed; its sum
+    is y(image) - y(blurred). The Gaussian is the discrete one (the heat equation on the pixels, borders
+    mirrored), so the derivative is exact and no kernel is cut off. Places lie at
+    ``sigma = blur * side * u^3`` with ``steps`` points u by Gauss-Legendre: closer where the image is nearly
+    sharp and the score moves most. Source: Xu 2020.
     """
     if blur <= 0:
         raise MethodError(f"blur is {blur}; expected a share of the longest side above 0, such as 1.0")
@@ -139,9 +142,10 @@ def guidedig(
     Each of ``steps`` steps brings the image nearer by the same L1 distance: the ``fraction`` of values with
     the smallest |gradient| goes first, then the next, the last of them as far as is left. No value is more
     than ``distance`` (a share of the whole line) ahead of or behind the straight path, which keeps the path
-    near it as the paper's anchors do. A step's gradient is the mean of those before and after it. Returns
-    [B, *size], signed; its sum nears y(image) - y(baseline) as steps grow. The steps follow one another:
-    only different images go through the model together. Source: Kapishnikov 2021.
+    near it as the paper's anchors do. The line starts at ``baseline``, a value after preprocessing. A step's
+    gradient is the mean of those before and after it. Returns [B, *size], signed; its sum nears y(image) -
+    y(baseline) as steps grow. The steps follow one another: only different images go through the model
+    together. Source: Kapishnikov 2021.
     """
     if steps < 1 or not 0 < fraction <= 1 or distance < 0:
         raise MethodError(

@@ -37,9 +37,10 @@ def occlusion(
     """Show by how much the score drops when a pixel is covered: the mean drop over the patches that cover it.
 
     A patch is ``patch`` pixels wide on every axis (a seventh of the axis by default, at most the axis) and
-    moves by ``stride`` (half of the patch by default); the last one ends at the border. Returns [B, *size],
-    signed, at the image's resolution. Costs a forward a patch: 169 on two axes by default. Source: Zeiler
-    2014, section 4.2; the mean over overlapping patches is from practice.
+    moves by ``stride`` (half of the patch by default); the last one ends at the border. It covers with
+    ``fill``, a pixel value after preprocessing. Returns [B, *size], signed, at the image's resolution. Costs
+    a forward a patch: 169 on two axes by default. Source: Zeiler 2014, section 4.2; the mean over overlapping
+    patches is from practice.
     """
     axes = [_patches(cells, patch, stride) for cells in images.shape[2:]]
     covers = [_covers(axis, cells, images) for axis, cells in zip(axes, images.shape[2:], strict=True)]
@@ -69,7 +70,9 @@ def rise(
     A mask has ``cells`` cells an axis, each kept with probability ``keep``, enlarged linearly to one cell
     more than the image and shifted at random by up to a cell. The map is
     ``sum_i (y_i - mean y) M_i / (n keep)``: the paper's eq. 6 less the mean score, since a class score, other
-    than the paper's probabilities, has no zero. Returns [B, *size], signed. Costs ``masks`` forwards.
+    than the paper's probabilities, has no zero. M_i is mask i, y_i the score under it, n the number of
+    ``masks``. What a mask takes away becomes ``fill``, a pixel value after preprocessing; ``seed`` draws the
+    masks, which are the same for every image. Returns [B, *size], signed. Costs ``masks`` forwards.
     Source: Petsiuk 2018.
     """
     _check_at_least("masks", masks, 1)
@@ -102,11 +105,12 @@ def sobol(
 ) -> Map:
     """Show each cell's total Sobol index: its share of the score's variance, with all its interactions.
 
-    Masks are a scrambled Sobol' sequence on a grid of ``cells`` cells an axis, enlarged linearly. With A and
-    B two halves of a point, A_i is A with cell i from B, and the index is Jansen's
+    Masks are a scrambled Sobol' sequence (``seed`` scrambles it) on a grid of ``cells`` cells an axis,
+    enlarged linearly; where a mask is 0, a pixel becomes ``fill``, a value after preprocessing. With A and B
+    two halves of a point, A_i is A with cell i from B, and the index is Jansen's
     ``mean((y(A) - y(A_i))^2) / 2 / var y(A)``. Returns [B, *cells] >= 0, at the grid's resolution; 0 where
-    the score does not move. Costs ``designs`` x (cells of the grid + 1) forwards: 2080 on two axes.
-    Source: Fel 2021; of its sample only the scores of A and A_i are used.
+    the score does not move. Costs ``designs`` x (cells of the grid + 1) forwards: 2080 on two axes. Source:
+    Fel 2021; of its sample only the scores of A and A_i are used.
     """
     _check_at_least("cells", cells, 1)
     _check_at_least("designs", designs, 2)

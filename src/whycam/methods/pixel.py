@@ -25,12 +25,17 @@ DRAWN_AT_ONCE = 16
 
 
 def gradient(images: Images, slopes_of: SlopesOf) -> Map:
-    """Sum d score / d pixel over the bands: [B, *size], signed. Source: Simonyan 2013, section 3."""
+    """Sum ``d score / d pixel`` over the bands: [B, *size], signed.
+
+    What a small change of the pixel does to the score, and not what the pixel adds to it. The paper takes the
+    largest magnitude over the bands; here the sign is kept. Costs F + B beside the prediction. Source:
+    Simonyan 2013, section 3.
+    """
     return gradients_at(images, slopes_of).sum(1)
 
 
 def input_x_gradient(images: Images, slopes_of: SlopesOf) -> Map:
-    """Sum pixel times d score / d pixel over the bands: [B, *size], signed.
+    """Sum ``pixel x d score / d pixel`` over the bands: [B, *size], signed.
 
     What a pixel adds to the score where the model is linear. Depends on where zero is: the preprocessed
     image's, which mostly is the data's mean colour. Source: Shrikumar 2016.
@@ -43,8 +48,9 @@ def smoothgrad(
 ) -> Map:
     """Average the gradient over ``samples`` noisy copies, bands summed: [B, *size], signed.
 
-    ``sigma`` is a share of each image's range of values. Raises MethodError for fewer than 1 sample.
-    Source: Smilkov 2017.
+    Noise is Gaussian; ``sigma`` is its standard deviation as a share of each image's range of values, and
+    ``seed`` draws it, the same for every image. Raises MethodError for fewer than 1 sample. Costs F + B a
+    copy. Source: Smilkov 2017.
     """
     if samples < 1:
         raise MethodError(f"samples is {samples}; at least 1 noisy copy is needed")
@@ -59,9 +65,10 @@ def vargrad(
 ) -> Map:
     """Take the gradient's variance over ``samples`` noisy copies, bands summed: [B, *size], 0 or more.
 
-    The variance is the mean squared distance from the mean (divided by ``samples``). ``sigma`` is a share of
-    each image's range of values. Raises MethodError for fewer than 2 samples.
-    Source: Adebayo 2018.
+    The variance is the mean squared distance from the mean (divided by ``samples``). Noise is Gaussian;
+    ``sigma`` is its standard deviation as a share of each image's range of values, and ``seed`` draws it, the
+    same for every image. Raises MethodError for fewer than 2 samples. Costs F + B a copy. Source: Adebayo
+    2018.
     """
     if samples < 2:
         raise MethodError(f"samples is {samples}; a variance needs at least 2 noisy copies")
@@ -80,7 +87,8 @@ def guidedbackprop(images: Images, slopes_by_rule: SlopesByRule) -> Map:
     """Sum over the bands the gradient that lets only positive ones into each activation: [B, *size], signed.
 
     An activation's own derivative follows: for a ReLU that is 1 where its input was positive, for a smooth
-    one (GELU, SiLU...) whatever it is there. Source: Springenberg 2015.
+    one (GELU, SiLU...) whatever it is there. The map shows the image's own edges, and hardly changes when the
+    upper weights are made random. Costs F + B beside the prediction. Source: Springenberg 2015.
     """
     return gradients_at(images, slopes_by_rule("guided")).sum(1)
 
@@ -89,7 +97,7 @@ def deconvnet(images: Images, slopes_by_rule: SlopesByRule) -> Map:
     """Sum over the bands the gradient of which only positives pass an activation: [B, *size], signed.
 
     What the activation's input was does not matter; pooling and normalisation go back as in the gradient.
-    Source: Zeiler 2014, section 2.1.
+    Costs F + B beside the prediction. Source: Zeiler 2014, section 2.1.
     """
     return gradients_at(images, slopes_by_rule("deconvnet")).sum(1)
 
@@ -99,7 +107,7 @@ def guidedgradcam(
 ) -> Float[Tensor, "batch *size"]:
     """Multiply guided backprop by the layer's Grad-CAM, rectified and resized: [B, *size], signed.
 
-    The resizing is linear along each axis. Source: Selvaraju 2017.
+    The resizing is linear along each axis. Costs both methods together. Source: Selvaraju 2017.
     """
     coarse = gradcam(activations, gradients).relu().unsqueeze(1)
     size = list(images.shape[2:])

@@ -68,8 +68,7 @@ class Method:
 
     @property
     def takes_layer(self) -> bool:
-        """Whether the method looks at a layer; without one, its map is the input's or the attention's."""
-        """Whether the method looks at a layer; without one, its map is at the image's or its own grid's."""
+        """Whether it looks at a layer; without one, its map is on the image's, its own or attention's grid."""
         return any(NEEDS[need].of_layer for need in self.needs)
 
     @property
@@ -137,7 +136,7 @@ _BUILT_IN = (
     Method("smoothgrad", pixel.smoothgrad, "pixel", "51 F + 50 B", "Smilkov 2017", "the gradient averaged over noisy copies"),
     Method("vargrad", pixel.vargrad, "pixel", "51 F + 50 B", "Adebayo 2018", "the gradient's variance over noisy copies; never negative"),
     Method("integrated", paths.integrated, "pixel", "51 F + 50 B", "Sundararajan 2017", "the gradient along the line from a baseline; sums to the rise in score"),
-    Method("expected", paths.expected, "pixel", "101 F + 100 B", "Erion 2021", "the same from many references at once"),
+    Method("expected", paths.expected, "pixel", "101 F + 100 B", "Erion 2021", "the gradient along the lines from many references"),
     Method("blurig", paths.blurig, "pixel", "51 F + 50 B", "Xu 2020", "the gradient along the way from blurred to sharp"),
     Method("guidedig", paths.guidedig, "pixel", "202 F + 201 B", "Kapishnikov 2021", "the gradient along a path that avoids large gradients"),
     Method("guidedbackprop", pixel.guidedbackprop, "pixel", TWO_F_AND_B, "Springenberg 2015", "only positive gradients into each activation; hardly depends on the upper weights"),
