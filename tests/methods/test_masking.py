@@ -109,6 +109,23 @@ def test_score_cams_options_are_what_they_say(channels, baseline, case):
         assert disagreement(found, expected) < 1e-9
 
 
+def test_score_cam_takes_the_channels_of_the_largest_mean_gradients_where_asked_to(case):
+    model, images = case
+    method = partial(scorecam, channels=2, by="gradient")
+    several = explain_targets(model, images, [LABELS, 1], method=method, layer="features")
+    for labels, explanation in zip((LABELS, [1] * len(images)), several, strict=True):
+        for image, label, found in zip(images, labels, explanation.maps, strict=True):
+            leaf = model.features(image[None]).detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(
+                model.head(model.after(leaf).flatten(2).mean(2))[0, label], leaf
+            )
+            means = [abs(float(channel.mean())) for channel in gradient[0]]
+            chosen = sorted(range(len(means)), key=lambda k: -means[k])[:2]
+            score = score_of(model, label)
+            expected = oracle.scorecam_of(image.numpy(), leaf[0].detach().numpy(), score, chosen, 0.0)
+            assert disagreement(found, expected) < 1e-9
+
+
 @pytest.mark.parametrize("name", ["scorecam", "sscam", "iscam"])
 def test_constant_channels_share_their_forwards_and_so_do_targets(name, seed):
     model = Small(2).double().eval()
@@ -197,3 +214,9 @@ def test_a_real_network_and_the_channels_that_vary_most(name, layer, seed):
 def test_a_count_below_one_is_refused(method, name):
     with pytest.raises(MethodError, match=rf"{name} is -?\d; expected at least 1"):
         explain(Small(2), torch.randn(1, 2, 6, 8), method=method, layer="features")
+
+
+def test_channels_by_anything_else_are_refused(case, unchecked):
+    model, images = case
+    with pytest.raises(MethodError, match="'spread' or by 'gradient'"):
+        explain(model, images, method=partial(scorecam, channels=1, by="size"), layer="features")

@@ -56,9 +56,20 @@ def scorecam(
 ) -> np.ndarray:
     """Wang 2020, algorithm 1: the channel's increase of confidence over the baseline."""
     order = sorted(range(len(activations)), key=lambda k: -float(activations[k].std()))
+    return scorecam_of(image, activations, score_of, order[:channels], baseline)
+
+
+def scorecam_of(
+    image: np.ndarray,
+    activations: np.ndarray,
+    score_of: ScoreOf,
+    channels: Sequence[int],
+    baseline: float,
+) -> np.ndarray:
+    """Take the same of the channels that were chosen."""
     blank = np.full(image.shape, baseline)
     scores = {}
-    for k in order[:channels]:
+    for k in channels:
         mask = mask_of(activations[k], image.shape[1:])
         scores[k] = score_of(blank + mask * (image - blank)) - score_of(blank)
     return by_scores(activations, scores)

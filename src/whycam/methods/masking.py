@@ -5,6 +5,7 @@ Every map is ``sum_k w_k A_k``, [B, *grid]; the methods differ in how the weight
 """
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,10 +15,11 @@ from whycam.errors import MethodError
 from whycam.methods.fusion import to_grid
 from whycam.methods.gradient import sum_channels
 from whycam.methods.needs import ScoresOf, SlopesOf
-from whycam.types import Activations, Images, Map, Rows
+from whycam.types import Activations, Gradients, Images, Map, Rows
 
 Masks = Float[Tensor, "n *size"]
 Channels = Bool[Tensor, "batch channels"]
+Choice = Literal["spread", "gradient"]
 Masked = Callable[[Masks, Rows, Rows], Images]
 """Takes masks, the images that they are of and the numbers of their samples; gives changed images."""
 
@@ -26,8 +28,10 @@ def scorecam(
     images: Images,
     activations: Activations,
     scores_of: ScoresOf,
+    gradients_of: Callable[[Images], Gradients],
     *,
     channels: int | None = None,
+    by: Choice = "spread",
     baseline: float = 0.0,
 ) -> Map:
     """Weight channels by ``softmax_k(y(b + H_k (x - b)) - y(b))``, H_k the channel's mask, b the baseline.
@@ -36,15 +40,22 @@ def scorecam(
     1; a constant channel's is 0. The map is ``sum_k w_k A_k``: [B, *grid], signed where the activations are.
     ``baseline`` is a pixel value after preprocessing; the softmax runs over the channels' scores as the
     target gives them, which for a class is before the model's own softmax. ``channels`` keeps only so many,
-    those with the largest standard deviation over the grid. Constant channels share one forward. Costs a
-    forward a channel. Source: Wang 2020, algorithm 1.
+    ``by`` "spread" those with the largest standard deviation over the grid, by "gradient" those with the
+    largest magnitude of the mean gradient, Grad-CAM's weight, for one F + s-backward more. Constant channels
+    share one forward. Costs a forward a channel. Source: Wang 2020, algorithm 1.
     """
 
     def masked(masks: Masks, rows: Rows, samples: Rows) -> Images:
         return _fade(images[rows], masks, baseline)
 
-    kept = _widest(activations, channels)
-    name = f"scorecam {channels} {baseline}"
+    if by not in get_args(Choice):
+        raise MethodError(f"by is {by!r}; channels are chosen by 'spread' or by 'gradient'")
+    if channels is None or by == "spread":
+        kept = _largest(activations.flatten(2).std(2, correction=0), channels)
+        name: str | None = f"scorecam {channels} {baseline}"
+    else:
+        kept = _largest(gradients_of(images).flatten(2).mean(2).abs(), channels)
+        name = None  # a gradient is the target's own
     return _by_scores(activations, kept, images.shape[2:], scores_of, masked, 1, name)
 
 
@@ -74,7 +85,7 @@ def sscam(
     def masked(masks: Masks, rows: Rows, which: Rows) -> Images:
         return _fade(images[rows], masks + noise[which], 0.0)
 
-    kept = _widest(activations, None)
+    kept = _every(activations)
     name = f"sscam {samples} {sigma} {seed}"
     return _by_scores(activations, kept, images.shape[2:], scores_of, masked, samples, name)
 
@@ -93,7 +104,7 @@ def iscam(images: Images, activations: Activations, scores_of: ScoresOf, *, step
         fraction = (which + 1).to(masks.dtype) / steps
         return _fade(images[rows], masks * _wide(fraction, masks), 0.0)
 
-    kept = _widest(activations, None)
+    kept = _every(activations)
     return _by_scores(activations, kept, images.shape[2:], scores_of, masked, steps, f"iscam {steps}")
 
 
@@ -141,7 +152,7 @@ def _by_scores(
     scores_of: ScoresOf,
     masked: Masked,
     samples: int,
-    known_as: str,
+    known_as: str | None,
 ) -> Map:
     """Weight the kept channels by the softmax of their masked images' mean score over the samples.
 
@@ -171,14 +182,17 @@ def _varying(activations: Activations) -> Channels:
     return values.amax(2) > values.amin(2)
 
 
-def _widest(activations: Activations, count: int | None) -> Channels:
-    """Mark the ``count`` channels of each image with the largest standard deviation over the grid."""
+def _every(activations: Activations) -> Channels:
+    return torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
+
+
+def _largest(values: Float[Tensor, "batch channels"], count: int | None) -> Channels:
+    """Mark the ``count`` channels of each image with the largest values; all where there is no count."""
     if count is None:
-        return torch.ones(activations.shape[:2], dtype=torch.bool, device=activations.device)
+        return torch.ones_like(values, dtype=torch.bool)
     _check_count("channels", count)
-    spread = activations.flatten(2).std(2, correction=0)
-    widest = spread.topk(min(count, spread.shape[1]), dim=1).indices
-    return torch.zeros_like(spread, dtype=torch.bool).scatter(1, widest, True)
+    largest = values.topk(min(count, values.shape[1]), dim=1).indices
+    return torch.zeros_like(values, dtype=torch.bool).scatter(1, largest, True)
 
 
 def _spanned(maps: Masks) -> Masks:
