@@ -115,10 +115,10 @@ def ratios(
     """Return each run's times over a bare forward's of the same moment, and the forwards' seconds.
 
     All runs go in turn, in a new order each round, each beside a forward of its own, now before it and now
-    after it: what disturbs the machine disturbs both.
+    after it: what disturbs the machine disturbs both. A single round has no run before it to warm up.
     """
     forward = bare(model)
-    for run in (forward, *runs.values()):
+    for run in (forward, *runs.values()) if rounds > 1 else (forward, forward):
         for _ in range(2 if rounds > 3 else 1):
             run(images.clone())
     found: dict[str, list[float]] = {name: [] for name in runs}
