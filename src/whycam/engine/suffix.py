@@ -65,6 +65,7 @@ class Suffix:
         self._outputs, self._recording = outputs, recording
         self._key = Key.of(layer.address, inputs.images)
         self._settled = False
+        self._seen_running = False
         self.plan: Plan | None = None
         self.reason = ""
         """Why whole forwards are run; empty where they are not."""
@@ -197,15 +198,27 @@ class Suffix:
         given = _Given(plan, rows, len(self.inputs), watch)
         images = given.again(plan.images, self.inputs.images, (-1, 0))
         inputs = self.inputs.select(rows, images)
-        before = variants._version
-        handed = variants.clone() if plan.writes or grad else variants
+        # A part may have been changed for one that works in place since the proof: the first run shows it.
+        copies = plan.writes or grad or not self._seen_running
+        handed = variants.clone() if copies else variants
+        before = handed._version
         way = _Way(self.module, recording, given, self.layer, inputs, handed, watch)
         with torch.set_grad_enabled(grad), way.taken(), watch or nullcontext():
             outputs = inputs.run(self.module, images)
         way.check()
-        if not grad and variants._version != before:
-            raise _DivergedError("the layer's output is written to, unlike before")
+        if not grad:
+            self._see_running(plan, handed._version != before, copies)
         return outputs
+
+    def _see_running(self, plan: Plan, written: bool, copied: bool) -> None:
+        """Remember whether the layer's output is written to: if so, variants are copied from now on."""
+        if written and not copied:
+            raise _DivergedError("the layer's output is written to, unlike before")
+        if plan is self.plan and not self._seen_running:
+            self._seen_running = True
+            if written and not plan.writes:
+                self.plan = replace(plan, writes=True)
+                remember(self.module, self._key, self.plan)
 
 
 class _Given:
