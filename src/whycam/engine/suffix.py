@@ -89,8 +89,8 @@ class Suffix:
             return found
 
     def whole(self, rows: Rows, variants: Activations, *, grad: bool = False) -> Any:
-        """Return the same from whole forwards, some variants at a time."""
-        step = chunk_size(self.inputs.images[0].numel())
+        """Return the same from whole forwards, some variants at a time; with ``grad``, all at once."""
+        step = max(1, len(rows)) if grad else chunk_size(self.inputs.images[0].numel())
         starts = range(0, len(rows), step)
         found = [
             outputs_with(
