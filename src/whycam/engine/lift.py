@@ -46,7 +46,7 @@ def multipliers(suffix: Suffix, target: Any) -> Gradients:
 class Rescaling(TorchFunctionMode):
     """Gives the functions in ``RULES`` the gradient that leads from their reference to their value.
 
-    Where tokens come before the ``rows``, a function's halves are no pairs, and its plain gradient is passed on.
+    Where tokens come before the ``rows``, halves are no pairs, and the plain gradient is passed on.
     """
 
     def __init__(self, rows: int) -> None:
