@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whycam.engine.capture import Capture, CapturedLayer, capture, wide
 from whycam.engine.inputs import Inputs
+from whycam.engine.opened import reopened
 from whycam.errors import EngineError
 from whycam.types import Gradients, Scores
 
@@ -31,7 +31,7 @@ def hessian_product(
         if "attention" not in str(error):
             raise _refused(error) from error
     address = captured.layers[layer].address
-    with sdpa_kernel(SDPBackend.MATH):
+    with reopened():  # in this thread alone: PyTorch's own switch of kernels is the process's
         again = capture(module, inputs, [address])
         scores = again.score(target)
     try:
