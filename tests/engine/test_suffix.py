@@ -448,3 +448,12 @@ def test_a_part_that_was_changed_for_one_that_works_in_place_writes_into_no_vari
     expected = explain(copy.deepcopy(model), images, method=method, layer="0", target=1)  # nothing known
     found = explain(model, images, method=method, layer="0", target=1)
     torch.testing.assert_close(found.maps, expected.maps)
+
+
+@pytest.mark.parametrize("image_first", [True, False])
+def test_what_was_proven_on_plain_pictures_is_not_relied_on_for_others(image_first):
+    model, images = networks.settle(Windows(image_first)), networks.pictures(2)
+    expected = explain(copy.deepcopy(model), images, method="ablationcam", layer="layer", target=1)
+    explain(model, torch.zeros_like(images), method="ablationcam", layer="layer", target=1)
+    found = explain(model, images, method="ablationcam", layer="layer", target=1)
+    torch.testing.assert_close(found.maps, expected.maps)
