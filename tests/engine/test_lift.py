@@ -7,6 +7,7 @@ from tests.engine import networks
 from tests.engine.test_suffix import suffix_of
 from torch import nn
 
+from whycam import explain
 from whycam.engine import address_of, capture, explaining
 from whycam.engine.lift import multipliers
 from whycam.engine.recording import Key, remember
@@ -164,3 +165,11 @@ def test_activations_and_their_references_stay_together_in_whole_forwards_of_lar
         found = multipliers(whole, as_target(1, 2))
         assert whole.plan is None
     torch.testing.assert_close(found, expected)
+
+
+def test_weights_made_in_inference_mode_before_the_layer_keep_their_flags():
+    model, images = networks.settle(networks.Plain()), networks.pictures(2)
+    with torch.inference_mode():
+        model.stem = nn.Conv2d(3, 8, 3, padding=1)
+    explain(model, images, method="liftcam", layer="last", target=1)
+    assert all(weight.requires_grad for weight in model.parameters())

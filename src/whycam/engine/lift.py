@@ -75,7 +75,8 @@ class Rescaling(TorchFunctionMode):
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
     """Take autograd off the weights for a while: what requires a gradient then comes from the layer."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    # weights made in inference mode keep their flag: it could not be set again
+    learning = [one for one in module.parameters() if one.requires_grad and not one.is_inference()]
     try:
         for parameter in learning:
             parameter.requires_grad = False
