@@ -19,6 +19,7 @@ from whycam.engine import (
     find_layer,
     stages_of,
 )
+from whycam.engine.inputs import with_shared
 from whycam.engine.layers import choose_layer as choose_layer_of
 from whycam.engine.nested import detached, joined
 from whycam.errors import LayerError, MethodError, UsageError
@@ -262,6 +263,7 @@ def _in_batches(
     step = batch_size or len(inputs)
     whole = [as_target(target, len(inputs)) for target in targets]
     with explaining(module) as live:
+        inputs = with_shared(live, inputs)
         asked = _asked(live, inputs, layer, methods)
         parts = []
         for start in range(0, len(inputs), step):

@@ -1,10 +1,12 @@
 """One target on one captured forward: what methods ask for by name is made here, when the first one asks."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
 
+import torch
 from torch import Tensor, nn
 
 from whycam.engine import Address, Capture, Inputs, capture
@@ -132,7 +134,7 @@ class Pass:
         places = self.places_of(layers)
         once = method.takes_all_layers_at_once or not method.takes_layer
         maps = [
-            function(**{need: PROVIDERS[need](self, layer) for need in method.needs})
+            _computed(function, {need: PROVIDERS[need](self, layer) for need in method.needs}, self.inputs)
             for layer in (places[-1:] or (0,) if once else places)
         ]
         for found in maps:
@@ -250,6 +252,57 @@ PROVIDERS: Mapping[str, Provider] = {
     "suffix_multipliers": lambda one, layer: multipliers(one.batch.suffix(layer), one.target),
     "suffix_slopes_of": _suffix_slopes_of,
 }
+
+
+def _computed(function: MethodFunction, given: Mapping[str, Any], inputs: Inputs) -> Map:
+    """Call a method outside of the caller's autocast: its sums are in float32. The model runs inside."""
+    device = inputs.images.device.type
+    if not torch.is_autocast_enabled(device):
+        return function(**given)
+    dtype = torch.get_autocast_dtype(device)
+
+    def on() -> AbstractContextManager[Any]:
+        return torch.autocast(device, dtype)
+
+    def off() -> AbstractContextManager[Any]:
+        return torch.autocast(device, enabled=False)
+
+    given = {need: _inside(on, value, off) for need, value in given.items()}
+    with off():
+        return function(**given)
+
+
+Around: TypeAlias = Callable[[], AbstractContextManager[Any]]
+
+
+def _inside(one: Around, value: Any, other: Around) -> Any:
+    """Return a function or an iterator that runs inside ``one``, and functions given to it inside ``other``.
+
+    Other values stay as they are.
+    """
+    if isinstance(value, Iterator):
+        return _steps_inside(one, value)
+    if not callable(value):
+        return value
+
+    def call(*args: Any, **named: Any) -> Any:
+        args = tuple(_inside(other, each, one) for each in args)
+        named = {name: _inside(other, each, one) for name, each in named.items()}
+        with one():
+            found = value(*args, **named)
+        return _inside(one, found, other)
+
+    return call
+
+
+def _steps_inside(around: Around, values: Iterator[Any]) -> Iterator[Any]:
+    missing = object()
+    while True:
+        with around():
+            value = next(values, missing)
+        if value is missing:
+            return
+        yield value
 
 
 def _first_component_of(function: WeightedSum) -> MethodFunction:

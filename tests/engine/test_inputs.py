@@ -4,6 +4,7 @@ from collections import UserDict
 
 import pytest
 import torch
+from tests.brief import brief
 from tests.engine.networks import CLASSES, Plain, pictures, settle
 from torch import nn
 
@@ -128,3 +129,28 @@ def test_inputs_without_images_are_refused_in_one_line(given, complaint):
         Inputs.of(given)
     assert complaint in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class WithTexts(nn.Module):
+    """Scores each image for each text, as CLIP does."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 8, 3, padding=1)
+        self.text = nn.Linear(4, 8)
+
+    def forward(self, images, texts):
+        return self.body(images).relu().mean((2, 3)) @ self.text(texts).T
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "reciprocam", "liftcam", "rise", "scorecam", "integrated"])
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_as_many_texts_as_images_are_no_rows_of_the_images(method, batch_size):
+    model, images = settle(WithTexts()), pictures(3)
+    texts = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
+    asked = {"method": brief(method), "layer": "body", "target": 1}
+    each = [explain(model, (images[i : i + 1], texts), **asked).maps for i in range(3)]
+    found = explain(model, (images, texts), batch_size=batch_size, **asked)
+    torch.testing.assert_close(found.maps, torch.cat(each), rtol=1e-3, atol=1e-5)
+    fewer = explain(model, (images, texts[:2]), batch_size=batch_size, **asked)
+    torch.testing.assert_close(fewer.maps, found.maps, rtol=1e-3, atol=1e-5)

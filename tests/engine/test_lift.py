@@ -7,8 +7,10 @@ from tests.engine import networks
 from tests.engine.test_suffix import suffix_of
 from torch import nn
 
-from whycam.engine import explaining
+from whycam import explain
+from whycam.engine import address_of, capture, explaining
 from whycam.engine.lift import multipliers
+from whycam.engine.recording import Key, remember
 from whycam.targets import Probability, as_target
 
 
@@ -124,3 +126,50 @@ def test_weights_keep_their_flags_when_the_target_raises():
         with pytest.raises(ZeroDivisionError):
             multipliers(suffix, Failing())
     assert [parameter.requires_grad for parameter in model.parameters()] == before
+
+
+class TokensFirst(nn.Module):
+    """Works on [tokens, batch, channels], as PyTorch's own transformer does by default."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(3, 8, 2, stride=2)
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, networks.CLASSES)
+
+    def forward(self, images):
+        tokens = self.layer(images).flatten(2).permute(2, 0, 1)
+        return self.head(F.gelu(self.norm(tokens)).mean(0))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_tokens_that_come_before_the_images_are_no_pairs_and_pass_their_plain_gradient_on(batch):
+    model = networks.settle(TokensFirst()).double()
+    images, target = networks.pictures(batch, dtype=torch.float64), as_target(1, batch)
+    with explaining(model) as live:
+        suffix = suffix_of(live, images, "layer")
+        found = multipliers(suffix, target)
+        captured = capture(live, images, [address_of(live, "layer")])
+        (expected,) = captured.gradients(captured.score(target))
+    torch.testing.assert_close(found, expected)
+
+
+def test_activations_and_their_references_stay_together_in_whole_forwards_of_large_images(monkeypatch):
+    model, images = networks.settle(networks.Plain()).double(), networks.pictures(2, dtype=torch.float64)
+    with explaining(model) as live:
+        expected = multipliers(suffix_of(live, images, "body"), as_target(1, 2))
+        whole = suffix_of(live, images, "body")
+        remember(live, Key.of("body", images), "it is not to be")
+        for place in ("suffix", "activations"):
+            monkeypatch.setattr(f"whycam.engine.{place}.chunk_size", lambda values, share=1.0: 1)
+        found = multipliers(whole, as_target(1, 2))
+        assert whole.plan is None
+    torch.testing.assert_close(found, expected)
+
+
+def test_weights_made_in_inference_mode_before_the_layer_keep_their_flags():
+    model, images = networks.settle(networks.Plain()), networks.pictures(2)
+    with torch.inference_mode():
+        model.stem = nn.Conv2d(3, 8, 3, padding=1)
+    explain(model, images, method="liftcam", layer="last", target=1)
+    assert all(weight.requires_grad for weight in model.parameters())

@@ -213,3 +213,19 @@ def test_a_float16_scale_leaves_float32_layers_of_a_mixed_model_alone():
         )
     assert off_by(first, alone) < 2e-2
     assert second.abs().max() > 0
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_every_method_computes_in_full_precision_under_autocast(name):
+    """Under an autocast that changes nothing in the model, the map stays the same to float32's rounding."""
+
+    class Exact(Plain):
+        def forward(self, images):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(images)
+
+    model, images = settle(Exact()), pictures()
+    expected = explain(model, images, method=brief(name), target=1, layer="last").maps
+    with torch.autocast("cpu", torch.bfloat16):
+        found = explain(model, images, method=brief(name), target=1, layer="last").maps
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))

@@ -15,6 +15,7 @@ from tests.engine.networks import (
     pictures,
     settle,
 )
+from tests.left_alone import HOOKS, assert_unchanged, state_of
 from torch import nn
 
 from whycam import (
@@ -31,41 +32,6 @@ from whycam import (
 )
 from whycam.engine import capture, explaining
 from whycam.engine.session import unwrap
-
-HOOKS = (
-    "_forward_hooks",
-    "_forward_pre_hooks",
-    "_forward_hooks_with_kwargs",
-    "_forward_hooks_always_called",
-    "_forward_pre_hooks_with_kwargs",
-    "_backward_hooks",
-    "_backward_pre_hooks",
-)
-
-
-def state_of(model):
-    """Return all that explaining could leave changed in a model."""
-    return {
-        "mode": [part.training for part in every_part(model)],
-        "requires_grad": [value.requires_grad for value in model.parameters()],
-        "gradients": [None if value.grad is None else value.grad.clone() for value in model.parameters()],
-        "weights": {name: value.clone() for name, value in model.state_dict().items()},
-        "hooks": [[dict(getattr(part, name)) for name in HOOKS] for part in every_part(model)],
-        "attributes": [sorted(vars(part)) for part in every_part(model)],
-        "forwards": [vars(part).get("forward") for part in every_part(model)],
-    }
-
-
-def assert_unchanged(model, before):
-    after = state_of(model)
-    for name in ("mode", "requires_grad", "hooks", "attributes", "forwards"):
-        assert after[name] == before[name], name
-    for one, other in zip(after["gradients"], before["gradients"], strict=True):
-        assert (one is None) == (other is None)
-        assert one is None or torch.equal(one, other)
-    assert after["weights"].keys() == before["weights"].keys()
-    for name, value in after["weights"].items():
-        assert torch.equal(value, before["weights"][name]), name
 
 
 def mid_training():

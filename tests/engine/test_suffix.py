@@ -1,5 +1,6 @@
 """What follows a layer, run alone: the same as whole forwards, without running what precedes the layer."""
 
+import copy
 import gc
 import warnings
 import weakref
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from tests.engine import networks
 from torch import nn
 
+from whycam import explain
 from whycam.engine import Inputs, address_of, capture, explaining
 from whycam.engine.recording import Key, known_plan
 from whycam.engine.suffix import Suffix
@@ -428,3 +430,30 @@ def test_a_layer_that_folds_the_batch_is_refused_as_for_every_method():
     model = networks.settle(Windows())
     with explaining(model) as live, pytest.raises(LayerError, match="folds the batch"):
         suffix_of(live, networks.pictures(2), "inside")
+
+
+class SigmoidInPlace(nn.Module):
+    """Writes into what it is given."""
+
+    def forward(self, values):
+        return values.sigmoid_()
+
+
+@pytest.mark.parametrize("method", ["ablationcam", "reciprocam", "liftcam"])
+def test_a_part_that_was_changed_for_one_that_works_in_place_writes_into_no_variant(method):
+    images = networks.pictures(2)
+    model = networks.settle(nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), networks.Mean(), nn.Linear(8, 5)))
+    explain(model, images, method=method, layer="0", target=1)
+    model[1] = SigmoidInPlace()
+    expected = explain(copy.deepcopy(model), images, method=method, layer="0", target=1)  # nothing known
+    found = explain(model, images, method=method, layer="0", target=1)
+    torch.testing.assert_close(found.maps, expected.maps)
+
+
+@pytest.mark.parametrize("image_first", [True, False])
+def test_what_was_proven_on_plain_pictures_is_not_relied_on_for_others(image_first):
+    model, images = networks.settle(Windows(image_first)), networks.pictures(2)
+    expected = explain(copy.deepcopy(model), images, method="ablationcam", layer="layer", target=1)
+    explain(model, torch.zeros_like(images), method="ablationcam", layer="layer", target=1)
+    found = explain(model, images, method="ablationcam", layer="layer", target=1)
+    torch.testing.assert_close(found.maps, expected.maps)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import timm
 import torch
 from tests.engine.networks import NORMS, settle
 from tests.oracles import gradient as gradient_oracle
@@ -313,3 +314,11 @@ def test_refinecam_with_another_base_and_an_unknown_one():
     assert not layered.refinecam([stage, whycam.methods.Stage(stage.activations, -stage.gradients)]).any()
     with pytest.raises(whycam.MethodError, match="base 'fullgrad' is unknown; choose gradcam"):
         layered.refinecam([stage], base="fullgrad")
+
+
+def test_fused_attention_is_opened_in_this_thread_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's own switch of kernels is the process's: two threads' restores would cross."""
+    monkeypatch.setattr(torch.nn.attention, "_sdpa_kernel", None)
+    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=3).eval()
+    found = explain(model, torch.randn(1, 3, 32, 32), method="shapleycam", layer="blocks.0", target=1)
+    assert found.maps.isfinite().all()

@@ -192,7 +192,8 @@ def gradients_to(
     try:
         with torch.enable_grad():
             total = (scores * scale).sum()  # a sum: given weights of its own, grad would import sympy first
-        return torch.autograd.grad(total, nodes, retain_graph=keep, allow_unused=True)
+        with torch.autocast(scores.device.type, enabled=False):  # each gradient has its forward's precision
+            return torch.autograd.grad(total, nodes, retain_graph=keep, allow_unused=True)
     except RuntimeError as error:
         if is_out_of_memory(error):
             raise

@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whycam.engine.capture import Capture, CapturedLayer, capture, wide
 from whycam.engine.inputs import Inputs
+from whycam.engine.opened import reopened
 from whycam.errors import EngineError
 from whycam.types import Gradients, Scores
 
@@ -22,18 +22,20 @@ def hessian_product(
     met, another forward is run with attention written out. Zero where the score is piecewise linear in the
     layer. Raises EngineError where an operation has no second derivative.
     """
+    scores = captured.score(target)  # outside of what is caught: a target's error is its own
     try:
-        return _product(captured.score(target), captured.layers[layer])
+        return _product(scores, captured.layers[layer])
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
         if "attention" not in str(error):
             raise _refused(error) from error
     address = captured.layers[layer].address
+    with reopened():  # in this thread alone: PyTorch's own switch of kernels is the process's
+        again = capture(module, inputs, [address])
+        scores = again.score(target)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
-            again = capture(module, inputs, [address])
-            return _product(again.score(target), again.layers[0])
+        return _product(scores, again.layers[0])
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
-from whycam.engine.session import plain
+from whycam.engine.nested import tensors_in
+from whycam.engine.session import plain, same_random_state
 from whycam.errors import UsageError
 from whycam.types import Images, Rows
 
@@ -19,12 +21,14 @@ FIRST_NAMES = ("pixel_values", "images", "image", "pixels")
 class Inputs:
     """The arguments of a forward: ``images``, by position or by name, and ``beside`` them the others.
 
-    ``place`` is the images' position or name; None where they are the only argument.
+    ``place`` is the images' position or name; None where they are the only argument. ``shared`` are the
+    keys of what goes along whole, though it may have as many rows as there are images: texts, say.
     """
 
     images: Images
     beside: Mapping[Any, Any] | tuple[Any, ...] = ()
     place: Any = None
+    shared: frozenset[Any] = frozenset()
 
     @classmethod
     def of(cls, given: Any) -> "Inputs":
@@ -62,21 +66,36 @@ class Inputs:
         What has as many rows as there are images is cut with them; the rest goes along whole.
         """
 
-        def cut(value: Any) -> Any:
-            rows = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self)
-            return value[start:stop] if rows else value
-
-        return replace(self, images=self.images[start:stop], beside=self._each(cut))
+        return self._taken(self.images[start:stop], lambda value: value[start:stop])
 
     def select(self, rows: Rows, images: Images | None = None) -> "Inputs":
         """Return the arguments of these images of the batch, in this order; with ``images`` for theirs."""
 
-        def taken(value: Any) -> Any:
-            of_images = isinstance(value, Tensor) and value.ndim > 0 and len(value) == len(self)
-            return value[rows.to(value.device)] if of_images else value
-
         images = self.images[rows] if images is None else images
-        return replace(self, images=images, beside=self._each(taken))
+        return self._taken(images, lambda value: value[rows.to(value.device)])
+
+    def of_images(self) -> frozenset[Any]:
+        """Return the keys of what is taken to have a row an image."""
+        items = self.beside.items() if isinstance(self.beside, Mapping) else enumerate(self.beside)
+        return frozenset(
+            key
+            for key, value in items
+            if key not in self.shared
+            and isinstance(value, Tensor)
+            and value.ndim > 0
+            and len(value) == len(self)
+        )
+
+    def _taken(self, images: Images, take: Callable[[Tensor], Tensor]) -> "Inputs":
+        """Return some of the images with their rows of what has any; the rest is not cut later either."""
+        rows = self.of_images()
+        if isinstance(self.beside, Mapping):
+            beside: Any = {key: take(value) if key in rows else value for key, value in self.beside.items()}
+            shared = frozenset(self.beside) - rows
+        else:
+            beside = tuple(take(value) if key in rows else value for key, value in enumerate(self.beside))
+            shared = frozenset(range(len(self.beside))) - rows
+        return replace(self, images=images, beside=beside, shared=shared)
 
     def run(self, module: nn.Module, images: Images | None = None) -> Any:
         """Run the module on these arguments, with ``images`` in the place of the own ones where given.
@@ -95,6 +114,56 @@ class Inputs:
         if isinstance(self.beside, Mapping):
             return {name: change(value) for name, value in self.beside.items()}
         return tuple(change(value) for value in self.beside)
+
+
+_shared: WeakKeyDictionary[nn.Module, dict[Any, bool]] = WeakKeyDictionary()
+"""Of each model, by the sizes of its inputs: whether what has as many rows as there are images goes whole."""
+
+
+def with_shared(module: nn.Module, inputs: Inputs) -> Inputs:
+    """Return inputs that know what only happens to have as many rows as there are images, such as texts.
+
+    It is found out by up to three forwards, once for a model and sizes: where one image with its own rows is
+    said less of than in the batch, and as much with all rows, these are no rows of images. ``module`` comes
+    from ``explaining``.
+    """
+    doubtful = inputs.of_images()
+    if len(inputs) == 1 or not doubtful:
+        return inputs
+    whole = replace(inputs, shared=inputs.shared | doubtful)
+    sizes = tuple(sorted((str(key), tuple(_value(inputs, key).shape)) for key in doubtful))
+    known, key = _shared.setdefault(module, {}), (tuple(inputs.images.shape), sizes)
+    if key not in known:
+        with torch.no_grad(), same_random_state():
+            known[key] = _goes_whole(module, inputs, whole)
+    return whole if known[key] else inputs
+
+
+def _value(inputs: Inputs, key: Any) -> Tensor:
+    value: Tensor = inputs.beside[key]
+    return value
+
+
+def _goes_whole(module: nn.Module, inputs: Inputs, whole: Inputs) -> bool:
+    first = torch.zeros(1, dtype=torch.long, device=inputs.images.device)
+
+    def shapes(given: Inputs) -> list[tuple[int, ...]]:
+        return [tuple(one.shape) for one in tensors_in(given.run(module, copied(given.images)))]
+
+    try:
+        every, alone = shapes(inputs), shapes(inputs.select(first))
+        cut = [
+            len(one) > 1 and one[0] == len(inputs) and other[1:] != one[1:]
+            for one, other in zip(every, alone, strict=True)
+        ]
+        if not any(cut):
+            return False
+        along = shapes(whole.select(first))
+        return any(
+            less and other == (1, *one[1:]) for less, one, other in zip(cut, every, along, strict=True)
+        )
+    except Exception:  # a model may raise anything; its own forward comes next, and says it to the user
+        return False
 
 
 def _found(given: Any, places: list[Any]) -> Inputs:

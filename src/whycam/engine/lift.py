@@ -33,7 +33,7 @@ def multipliers(suffix: Suffix, target: Any) -> Gradients:
     def run(which: Rows) -> Tensor:
         rows = torch.cat([which, which])
         leaf = clean[which].clone().requires_grad_()
-        with torch.enable_grad(), Rescaling():
+        with torch.enable_grad(), Rescaling(len(rows)):
             scores = target.select(rows)(suffix(rows, torch.cat([leaf, torch.zeros_like(leaf)]), grad=True))
             total = scores[: len(which)].sum()
         return gradient_of(total, leaf)
@@ -44,24 +44,39 @@ def multipliers(suffix: Suffix, target: Any) -> Gradients:
 
 
 class Rescaling(TorchFunctionMode):
-    """Gives the functions in ``RULES`` the gradient that leads from their reference to their value."""
+    """Gives the functions in ``RULES`` the gradient that leads from their reference to their value.
+
+    Where tokens come before the ``rows``, halves are no pairs, and the plain gradient is passed on.
+    """
+
+    def __init__(self, rows: int) -> None:
+        """Take the number of rows that go through: activations, then as many references."""
+        super().__init__()
+        self.rows = rows
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Apply the function's rule where it has one and something comes from the layer."""
         kwargs = kwargs or {}
         rule = RULES.get(func)
-        if rule is None or not any(_is_paired(value) for value in args[:3]):
+        paired = [value for value in args[:3] if _is_paired(value)]
+        if rule is None or not paired or any(self._is_rows_second(value) for value in paired):
             return func(*args, **kwargs)
         name = getattr(func, "__name__", "")
         in_place = kwargs.pop("inplace", False) or (name.endswith("_") and not name.endswith("__"))
         found = rule(func, *args, **kwargs)
         return args[0].copy_(found) if in_place else found
 
+    def _is_rows_second(self, value: Tensor) -> bool:
+        if len(value) % self.rows:
+            return True
+        return value.ndim == 3 and len(value) != self.rows and value.shape[1] == self.rows
+
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
     """Take autograd off the weights for a while: what requires a gradient then comes from the layer."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    # weights made in inference mode keep their flag: it could not be set again
+    learning = [one for one in module.parameters() if one.requires_grad and not one.is_inference()]
     try:
         for parameter in learning:
             parameter.requires_grad = False

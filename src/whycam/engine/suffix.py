@@ -65,6 +65,8 @@ class Suffix:
         self._outputs, self._recording = outputs, recording
         self._key = Key.of(layer.address, inputs.images)
         self._settled = False
+        self._seen_running = False
+        self._certain = True
         self.plan: Plan | None = None
         self.reason = ""
         """Why whole forwards are run; empty where they are not."""
@@ -88,8 +90,8 @@ class Suffix:
             return found
 
     def whole(self, rows: Rows, variants: Activations, *, grad: bool = False) -> Any:
-        """Return the same from whole forwards, some variants at a time."""
-        step = chunk_size(self.inputs.images[0].numel())
+        """Return the same from whole forwards, some variants at a time; with ``grad``, all at once."""
+        step = max(1, len(rows)) if grad else chunk_size(self.inputs.images[0].numel())
         starts = range(0, len(rows), step)
         found = [
             outputs_with(
@@ -123,7 +125,8 @@ class Suffix:
             self._give_up(plan)
             return
         self.plan = plan
-        remember(self.module, self._key, plan)
+        if self._certain:
+            remember(self.module, self._key, plan)
 
     def _give_up(self, reason: str) -> None:
         self.plan, self.reason = None, reason
@@ -173,6 +176,7 @@ class Suffix:
             proof = _Proof(self, recording, strengths[0], probing)
             plan, reason = proof.plan()
             if plan is not None:
+                self._certain = proof.certain
                 return plan
             if not proof.moved and len(strengths) > 1:
                 strengths.pop(0)
@@ -197,15 +201,27 @@ class Suffix:
         given = _Given(plan, rows, len(self.inputs), watch)
         images = given.again(plan.images, self.inputs.images, (-1, 0))
         inputs = self.inputs.select(rows, images)
-        before = variants._version
-        handed = variants.clone() if plan.writes or grad else variants
+        # A part may have been changed for one that works in place since the proof: the first run shows it.
+        copies = plan.writes or grad or not self._seen_running
+        handed = variants.clone() if copies else variants
+        before = handed._version
         way = _Way(self.module, recording, given, self.layer, inputs, handed, watch)
         with torch.set_grad_enabled(grad), way.taken(), watch or nullcontext():
             outputs = inputs.run(self.module, images)
         way.check()
-        if not grad and variants._version != before:
-            raise _DivergedError("the layer's output is written to, unlike before")
+        if not grad:
+            self._see_running(plan, handed._version != before, copies)
         return outputs
+
+    def _see_running(self, plan: Plan, written: bool, copied: bool) -> None:
+        """Remember whether the layer's output is written to: if so, variants are copied from now on."""
+        if written and not copied:
+            raise _DivergedError("the layer's output is written to, unlike before")
+        if plan is self.plan and not self._seen_running:
+            self._seen_running = True
+            if written and not plan.writes:
+                self.plan = replace(plan, writes=True)
+                remember(self.module, self._key, self.plan)
 
 
 class _Given:
@@ -390,6 +406,8 @@ class _Proof:
         self.clean = suffix.layer.activations()
         self.changed = _shaken(self.clean, strength)
         self.moved = False
+        self.certain = True
+        """Whether a plan holds for other images too: folded rows of plain pictures tell no order."""
         self._probe: Recording | None = None
 
     def plan(self) -> tuple[Plan | None, str]:
@@ -455,14 +473,16 @@ class _Proof:
             return [[_guess(leaf, self.batch) for leaf in leaves_of(step)] for step in self.recording.steps]
         if [s.path for s in self._probe.steps] != [s.path for s in self.recording.steps]:
             raise _DivergedError("another batch size takes another way")
-        size = len(self.reference_rows)
+        pairs = zip(self.recording.steps, self._probe.steps, strict=True)
         return [
-            [
-                _read_batched(leaf, self.batch, other, size)
-                for leaf, other in zip(leaves_of(step), leaves_of(second), strict=True)
-            ]
-            for step, second in zip(self.recording.steps, self._probe.steps, strict=True)
+            [self._read(leaf, other) for leaf, other in zip(leaves_of(step), leaves_of(second), strict=True)]
+            for step, second in pairs
         ]
+
+    def _read(self, leaf: Tensor, other: Tensor) -> Batched | None:
+        batched, certain = _read_batched(leaf, self.batch, other, len(self.reference_rows))
+        self.certain &= certain
+        return batched
 
     def _compared(
         self, found: Any, reference: Any, rows: Rows, changed: Tensor, noise: float
@@ -509,10 +529,13 @@ def _guess(leaf: Tensor, batch: int) -> Batched | None:
     return Batched() if leaf.ndim and len(leaf) == batch else None
 
 
-def _read_batched(one: Tensor, batch: int, other: Tensor, size: int) -> Batched | None:
-    """Find the images in a tensor that was kept of two batches: of ``batch`` and of ``size`` images."""
+def _read_batched(one: Tensor, batch: int, other: Tensor, size: int) -> tuple[Batched | None, bool]:
+    """Find the images in a tensor that was kept of two batches: of ``batch`` and of ``size`` images.
+
+    Says too whether its values leave no doubt.
+    """
     if one.shape == other.shape:
-        return None
+        return None, True
     axes = [axis for axis in range(one.ndim) if one.shape[axis] != other.shape[axis]]
     axis = axes[0]
     each, left = divmod(one.shape[axis], batch)
@@ -524,7 +547,8 @@ def _read_batched(one: Tensor, batch: int, other: Tensor, size: int) -> Batched 
     def misfit(way: Batched) -> float:
         return _difference([one.index_select(axis, way.rows_of(rows, batch)).float()], [other.float()])
 
-    return min(ways, key=misfit)
+    misfits = [misfit(way) for way in ways]
+    return ways[misfits.index(min(misfits))], each == 1 or misfits[0] != misfits[1]
 
 
 def _difference(found: list[Tensor], expected: list[Tensor]) -> float:
