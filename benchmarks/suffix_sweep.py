@@ -20,7 +20,9 @@ from whycam.engine.nested import tensors_in
 from whycam.engine.suffix import Suffix
 from whycam.errors import WhycamError
 
-VARIANTS = 16
+VARIANTS, FEW = 16, 4
+SLOW = 10.0
+"""From so many seconds of the processor's for a forward of both images on, there are only a few variants."""
 IMAGES = 2
 SMALLER = 128
 """The side of the input where a family takes one of any size: it is quicker, and as telling."""
@@ -65,10 +67,12 @@ def examine(family: str, name: str) -> Finding:
     with explaining(model) as live, torch.no_grad():
         found = capture(live, images, [address_of(live, layer)], suffixes=True)
         suffix = Suffix(live, Inputs.of(images), found.layers[0], found.outputs, found.recordings[0])
+        _, forward = _timed(lambda: model(images))
+        count = VARIANTS if forward < SLOW else FEW
         suffix.settle()
         if suffix.plan is None:
             return Finding(family, name, side, layer, trouble=suffix.reason)
-        rows, variants = _variants(found.layers[0].activations())
+        rows, variants = _variants(found.layers[0].activations(), count)
         suffix(rows, variants)  # the first run also gets its memory
         alone, quick = _timed(lambda: suffix(rows, variants))
         whole, slow = _timed(lambda: suffix.whole(rows, variants))
@@ -81,11 +85,11 @@ def examine(family: str, name: str) -> Finding:
     )
 
 
-def _variants(clean: Tensor) -> tuple[Tensor, Tensor]:
-    """Return 16 variants of both images in turn, each without half of its channels."""
-    rows = torch.arange(VARIANTS) % IMAGES
+def _variants(clean: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return variants of both images in turn, each without half of its channels."""
+    rows = torch.arange(count) % IMAGES
     generator = torch.Generator().manual_seed(3)
-    kept = torch.rand(VARIANTS, clean.shape[1], generator=generator) > 0.5
+    kept = torch.rand(count, clean.shape[1], generator=generator) > 0.5
     return rows, clean[rows] * kept.view(*kept.shape, *[1] * (clean.ndim - 2))
 
 
@@ -137,14 +141,14 @@ real. Once for each model, layer and input size this is proven: a random change 
 outputs, and as much as it does in a whole forward. Where it does not, whole forwards are run, and a
 warning says so and why.
 
-It works so on {len(alone)} of {len(findings)} families. {VARIANTS} variants of {IMAGES} images then take
-1/{times[len(times) // 2]:.0f} of whole forwards' time (the median of the processor's time; from
-1/{times[0]:.1f} to 1/{times[-1]:.0f}).
+It works so on {len(alone)} of {len(findings)} families. {VARIANTS} variants of {IMAGES} images ({FEW} where a
+forward takes {SLOW:.0f} seconds) then take 1/{times[len(times) // 2]:.0f} of whole forwards' time (the median of
+the processor's time; from 1/{times[0]:.1f} to 1/{times[-1]:.0f}).
 
 "Kept tensors read": how many of the outputs before the layer something after them looks at; the others are
 not even kept the next time. "Deviation": the outputs' largest difference from whole forwards with the layer's
 output replaced, as a share of the largest output. "Of whole forwards": how much these differ from themselves
-when one image is run instead of {VARIANTS}.
+when one image is run instead of many.
 
 {omitted}{table(findings)}
 """
