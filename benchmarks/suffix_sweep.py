@@ -142,8 +142,8 @@ outputs, and as much as it does in a whole forward. Where it does not, whole for
 warning says so and why.
 
 It works so on {len(alone)} of {len(findings)} families. {VARIANTS} variants of {IMAGES} images ({FEW} where a
-forward takes {SLOW:.0f} seconds) then take 1/{times[len(times) // 2]:.0f} of whole forwards' time (the median of
-the processor's time; from 1/{times[0]:.1f} to 1/{times[-1]:.0f}).
+forward takes {SLOW:.0f} seconds) then take 1/{times[len(times) // 2]:.0f} of whole forwards' time (the median
+of the processor's time; from 1/{times[0]:.1f} to 1/{times[-1]:.0f}).
 
 "Kept tensors read": how many of the outputs before the layer something after them looks at; the others are
 not even kept the next time. "Deviation": the outputs' largest difference from whole forwards with the layer's
