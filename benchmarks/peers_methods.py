@@ -322,19 +322,27 @@ TASKS = (
 )
 
 
-def agreement(place: Place, task: Task) -> dict[str, float]:
+def _keeping(maps: dict[str, Any], name: str, run: Run) -> Run:
+    """Return the run that also puts what it gives where it is asked to."""
+
+    def kept(images: Tensor) -> Any:
+        maps[name] = run(images)
+        return maps[name]
+
+    return kept
+
+
+def agreement(maps: Mapping[str, Tensor]) -> dict[str, float]:
     """Return how far each candidate's maps agree with ours, of as many images as it gives."""
-    model, images = place.model(task.model), place.images(task.batch)
-    maps = {
-        name: make(model)(images.clone()).detach().cpu().double() for name, make in task.candidates.items()
-    }
-    return {name: _correlation(values, maps["whycam"][: len(values)]) for name, values in maps.items()}
+    values = {name: found.detach().cpu().double() for name, found in maps.items()}
+    return {name: _correlation(found, values["whycam"][: len(found)]) for name, found in values.items()}
 
 
 def _correlation(maps: Tensor, ours: Tensor) -> float:
     """Return Pearson's correlation of each map with ours, averaged over the maps."""
     pairs = torch.stack([maps.flatten(1), ours.flatten(1)], 1)
-    return float(torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs]).mean())
+    found = torch.stack([torch.corrcoef(pair)[0, 1] for pair in pairs])
+    return float(found.nanmean())  # a constant map, such as one without any evidence, correlates with nothing
 
 
 def lines(place: Place, tasks: tuple[Task, ...]) -> Iterator[str]:
@@ -343,22 +351,25 @@ def lines(place: Place, tasks: tuple[Task, ...]) -> Iterator[str]:
     yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for task in tasks:
         model, images = place.model(task.model), place.images(task.batch)
-        runs = {name: make(model) for name, make in task.candidates.items()}
+        maps: dict[str, Any] = {}
+        runs = {name: _keeping(maps, name, make(model)) for name, make in task.candidates.items()}
         quick = {name: run for name, run in runs.items() if name not in task.slow}
         found, _ = measuring.ratios(place, model, images, quick, task.rounds)
         found |= measuring.ratios(place, model, images, {n: runs[n] for n in task.slow}, 1)[0]
-        agree = agreement(place, task)
+        agree = agreement(maps)
         for name, values in found.items():
             middle = statistics.median(values)
             quartiles = "once"
             if len(values) > 1:
                 low, _, high = statistics.quantiles(values, n=4)
                 quartiles = f"{low:.3g} to {high:.3g}"
-            arguments = [task.title, name, *place.options()]
-            memory = measuring.peak_in_process("benchmarks.peers_methods", arguments)
+            memory = "not measured"
+            if name not in task.slow:
+                arguments = [task.title, name, *place.options()]
+                memory = f"{measuring.peak_in_process('benchmarks.peers_methods', arguments):.0f}"
             what = f"| {task.title} | {task.model} | {task.batch} | {name} "
             time = f"| {middle:.3g} | {quartiles} "
-            yield f"{what}{time}| {memory:.0f} | {agree[name]:.4f} |"
+            yield f"{what}{time}| {memory} | {agree[name]:.4f} |"
 
 
 def main() -> None:
@@ -375,8 +386,7 @@ def main() -> None:
         title, name = arguments.memory
         task = next(task for task in TASKS if task.title == title)
         run = task.candidates[name](place.model(task.model))
-        few = task.rounds <= 3 or name in task.slow
-        measuring.print_peak(place, run, place.images(task.batch), times=1 if few else 3)
+        measuring.print_peak(place, run, place.images(task.batch), times=1 if task.rounds <= 3 else 3)
         return
     chosen = tuple(task for task in TASKS if not arguments.only or task.title in arguments.only)
     if not chosen:

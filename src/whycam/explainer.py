@@ -331,7 +331,7 @@ def _explain_batch(
     passes = passes_of(module, inputs, clean, pinned)
     own = [[one for one in asked if one.method.explained == kind] for _ in targets for kind in kinds]
     if isinstance(smoothing, Averaging):
-        maps = _averaged(module, inputs, layers, own, pinned, smoothing)
+        maps = _averaged(passes, layers, own, smoothing)
     else:
         maps = [
             [each.map(one.method, smoothing, one.addresses) for one in some]
@@ -362,23 +362,28 @@ def _run_suffixes(methods: Sequence[Method]) -> bool:
 
 
 def _averaged(
-    module: nn.Module,
-    inputs: Inputs,
+    clean: Sequence[Pass],
     layers: Sequence[Address],
     asked: Sequence[Sequence[_Asked]],
-    targets: Sequence[Target],
     smoothing: Averaging,
 ) -> list[list[Map]]:
-    """Return each target's maps by what is asked for it, averaged over the views."""
+    """Return each target's maps by what is asked for it, averaged over the views.
+
+    ``clean`` are the passes of the images as they are, which serve where a view is just these.
+    """
+    module, inputs = clean[0].batch.module, clean[0].inputs
     sums: list[list[Any]] = [[0 for _ in some] for some in asked]
     suffixes = _run_suffixes([one.method for some in asked for one in some])
     count = 0
     for images, undo in smoothing.views(inputs.images):
-        view = inputs.with_images(images)
-        seen = capture(module, view, layers, suffixes=suffixes)
         count += 1
-        moved = [target.in_view(undo, tuple(images.shape[2:])) for target in targets]
-        for row, each, some in zip(sums, passes_of(module, view, seen, moved), asked, strict=True):
+        passes = clean
+        if images is not inputs.images:
+            view = inputs.with_images(images)
+            seen = capture(module, view, layers, suffixes=suffixes)
+            moved = [one.target.in_view(undo, tuple(images.shape[2:])) for one in clean]
+            passes = passes_of(module, view, seen, moved)
+        for row, each, some in zip(sums, passes, asked, strict=True):
             row[:] = [
                 total + undo(each.map(one.method, None, one.addresses))
                 for total, one in zip(row, some, strict=True)

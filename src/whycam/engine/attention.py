@@ -317,13 +317,17 @@ class _Watch:
         """Return where the grid's tokens start and the grid; found once for a model and a size of images."""
         known = _places.setdefault(self.module, {})
         key = (one.path, one.node.shape[-1], tuple(self.pixels.shape[1:]))
-        if key not in known:
-            known[key] = self._found_place(one)
-        return known[key]
+        if key in known:
+            return known[key]
+        found, seen = self._found_place(one)
+        if seen:  # other weights may be loaded into the same module later
+            known[key] = found
+        return found
 
-    def _found_place(self, one: _Seen) -> tuple[int, tuple[int, ...]]:
-        """Find the place by gradients at the pixels; the tokens beside the grid may come before or after it.
+    def _found_place(self, one: _Seen) -> tuple[tuple[int, tuple[int, ...]], bool]:
+        """Find the place by gradients at the pixels, and say whether it was seen there or guessed.
 
+        The tokens beside the grid may come before or after it.
         A token's attention to itself, before the softmax, depends on the pixels that the token was made of.
         Those of the grid's first and last token must lie apart as they do on the grid.
         """
@@ -337,9 +341,9 @@ class _Watch:
             end = self._centre(one.logits[..., first + prod(grid) - 1, first + prod(grid) - 1])
             silent &= start is None and end is None
             if start is not None and end is not None and _spread_over(grid, start, end):
-                return first, grid
+                return (first, grid), True
         if silent:  # attention that does not depend on what it attends to: there is nothing to see it by
-            return beside, grid
+            return (beside, grid), False
         raise _not_whole(one, len(self.inputs))
 
     def _centre(self, values: Tensor) -> Tensor | None:

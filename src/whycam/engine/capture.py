@@ -456,7 +456,7 @@ def hints_of(module: nn.Module) -> dict[str, Any]:
     grid = getattr(getattr(module, "patch_embed", None), "grid_size", None)
     if isinstance(grid, tuple) and all(isinstance(cells, int) for cells in grid):
         hints["grid"] = grid
-    if any(getattr(part, "tokens_time_last", False) is True for part in module.modules()):
+    if getattr(module, "tokens_time_last", False) is True:
         hints["time_last"] = True
     return hints
 

@@ -130,8 +130,11 @@ layercam = WeightedSum(_layercam)
 
 
 def add_noise(images: Images, sigma: float, generator: torch.Generator) -> Images:
-    """Add Gaussian noise whose standard deviation is ``sigma`` times each image's range of values."""
-    noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=torch.float32)
+    """Add Gaussian noise whose standard deviation is ``sigma`` times each image's range of values.
+
+    It is drawn once for all images, so that an image's map does not depend on its neighbours.
+    """
+    noise = torch.randn(images.shape[1:], generator=generator, device=images.device, dtype=torch.float32)
     return images + (sigma * value_range(images) * noise).to(images.dtype)
 
 

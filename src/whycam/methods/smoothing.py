@@ -81,7 +81,7 @@ class ScaleAverage:
     def views(self, images: Images) -> Iterator[tuple[Images, Undo]]:
         """Give the images multiplied by each factor."""
         for factor in self.factors:
-            yield images * factor, _same
+            yield images if factor == 1 else images * factor, _same
 
 
 @dataclass(frozen=True)
