@@ -398,8 +398,7 @@ def _explanation(one: Pass, asked: _Asked, maps: Map) -> Explanation:
     none = torch.full((len(maps),), -1, device=maps.device)
     peak = None
     if "gradients" in asked.method.needs:
-        gradients = [one.gradients[place] for place in one.places_of(asked.addresses)]
-        peak = torch.stack([g.abs().flatten(1).amax(1) for g in gradients]).amax(0)
+        peak = torch.stack([one.gradient_peaks[place] for place in one.places_of(asked.addresses)]).amax(0)
     layer, reason = " + ".join(map(str, asked.addresses)) or INPUT, asked.reason
     if asked.method.takes_attention:
         layer, reason = ATTENTION, one.batch.attention.describe()

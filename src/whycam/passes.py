@@ -107,6 +107,11 @@ class Pass:
         return self.capture.gradients(self.scores)
 
     @cached_property
+    def gradient_peaks(self) -> tuple[Scores, ...]:
+        """The gradients' largest magnitude in each image [B], by captured layer; all methods share it."""
+        return tuple(gradients.abs().flatten(1).amax(1) for gradients in self.gradients)
+
+    @cached_property
     def activations(self) -> tuple[Activations, ...]:
         """The activations of each captured layer, in the order they were named."""
         return tuple(layer.activations() for layer in self.capture.layers)
