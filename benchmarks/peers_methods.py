@@ -101,7 +101,7 @@ def gradcam_package(name: str, layers: tuple[str, ...] = ("layer4",), **options:
 def gradcam_flip(model: nn.Module) -> Run:
     """Return grad-cam's Grad-CAM averaged over the image and its mirror image."""
     import pytorch_grad_cam
-    import ttach  # type: ignore[import-untyped]  # comes with grad-cam
+    import ttach  # comes with grad-cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     views = ttach.Compose([ttach.HorizontalFlip()])
