@@ -325,7 +325,7 @@ def _explain_batch(
 ) -> list[list[Explanation]]:
     """Return explanations as [target][what is asked], from one forward."""
     layers = list(dict.fromkeys(address for one in asked for address in one.addresses))
-    clean = capture(module, inputs, layers, suffixes=_run_suffixes([one.method for one in asked]))
+    clean = capture(module, inputs, layers, suffixes=any(one.method.runs_suffix for one in asked))
     kinds = tuple(dict.fromkeys(one.method.explained for one in asked))
     pinned = [_explained(target, kind).pin(clean.outputs) for target in targets for kind in kinds]
     passes = passes_of(module, inputs, clean, pinned)
@@ -357,10 +357,6 @@ def _in_order(
     return [next(waiting[one.method.explained]) for one in asked]
 
 
-def _run_suffixes(methods: Sequence[Method]) -> bool:
-    return any(need.startswith("suffix_") for method in methods for need in method.needs)
-
-
 def _averaged(
     clean: Sequence[Pass],
     layers: Sequence[Address],
@@ -373,7 +369,7 @@ def _averaged(
     """
     module, inputs = clean[0].batch.module, clean[0].inputs
     sums: list[list[Any]] = [[0 for _ in some] for some in asked]
-    suffixes = _run_suffixes([one.method for some in asked for one in some])
+    suffixes = any(one.method.runs_suffix for some in asked for one in some)
     count = 0
     for images, undo in smoothing.views(inputs.images):
         count += 1

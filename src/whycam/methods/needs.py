@@ -121,13 +121,14 @@ class Need:
     """What is given under a name. ``of_layer``: it is a layer's; without such, a method takes no layer.
 
     ``of_all_layers``: the method is called once for all layers, and its map is not fused. ``of_attention``:
-    it is the self-attentions', all of the model's.
+    it is the self-attentions', all of the model's. ``of_suffix``: it runs what follows the layer again.
     """
 
     meaning: str
     of_layer: bool = False
     of_all_layers: bool = False
     of_attention: bool = False
+    of_suffix: bool = False
 
 
 NEEDS: Mapping[str, Need] = {
@@ -140,7 +141,7 @@ NEEDS: Mapping[str, Need] = {
     "gradients_of": Need("images -> gradients at the layer", of_layer=True),
     "stages": Need("activations and gradients of all layers, shallow to deep", True, of_all_layers=True),
     "scores_of": Need("scores of changed images: ScoresOf"),
-    "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True),
+    "suffix_scores_of": Need("scores of changed activations: ScoresOf", of_layer=True, of_suffix=True),
     "slopes_of": Need("scores of changed images with gradients: SlopesOf"),
     "sum_of_parts": Need("the score's parts, from the input and each bias: SumOfParts"),
     "attentions": Need("each self-attention's probabilities [B, heads, N, N]", of_attention=True),
@@ -150,6 +151,10 @@ NEEDS: Mapping[str, Need] = {
     "block_gradients": Need("such gradients, each of its own block's score, one by one", of_attention=True),
     "tokens": Need("where the grid is among N tokens, and which are read: Tokens", of_attention=True),
     "slopes_by_rule": Need("'guided' or 'deconvnet' -> a SlopesOf with that rule's gradients"),
-    "suffix_multipliers": Need("DeepLIFT's multipliers [B, C, *grid] from zeros to the layer", of_layer=True),
-    "suffix_slopes_of": Need("scores of changed activations with gradients: SuffixSlopesOf", of_layer=True),
+    "suffix_multipliers": Need(
+        "DeepLIFT's multipliers [B, C, *grid] from zeros to the layer", of_layer=True, of_suffix=True
+    ),
+    "suffix_slopes_of": Need(
+        "scores of changed activations with gradients: SuffixSlopesOf", of_layer=True, of_suffix=True
+    ),
 }

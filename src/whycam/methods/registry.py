@@ -72,6 +72,11 @@ class Method:
         return any(NEEDS[need].of_layer for need in self.needs)
 
     @property
+    def runs_suffix(self) -> bool:
+        """Whether the method runs what follows the layer again, which the forward must be recorded for."""
+        return any(NEEDS[need].of_suffix for need in self.needs)
+
+    @property
     def takes_attention(self) -> bool:
         """Whether the method looks at the model's self-attentions, whose grid its map is on."""
         return any(NEEDS[need].of_attention for need in self.needs)
