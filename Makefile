@@ -10,7 +10,7 @@ demo: $(VENV)/.core
 	rm -rf demo-run
 	$(VENV)/bin/whycam demo --out demo-run
 
-test: check
+test: check $(VENV)/.system
 	$(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.dev
@@ -57,6 +57,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 $(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[dev,bench]'
 	touch $@ $(VENV)/.dev $(VENV)/.core
+
+# What the tests need and pip does not have: a browser, and a reader of PDF.
+$(VENV)/.system: scripts/system_packages.sh | $(VENV)/bin/python
+	scripts/system_packages.sh
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .hypothesis

@@ -29,6 +29,8 @@ OVERLAY_SIDE = 768
 
 SHEET_NAME = "sheet.png"
 
+_QUALITY = 92
+
 _RECORDED = ("whycam", "torch", "torchvision", "timm", "numpy", "pillow")
 
 
@@ -49,12 +51,13 @@ def rows_of(
     *,
     target: str | None = None,
     overlays: Sequence[str | None] | None = None,
+    pictures: Sequence[str | None] | None = None,
 ) -> list[Row]:
     """Turn an explanation into rows, one an image, with one transfer from the device.
 
-    ``subjects`` and ``overlays`` (file names below the run folder) are in the images' order. ``target``
-    is the text that stands for the target in every row; without it each image's class is named. A map
-    that is not finite is kept, and its row has an error; so has a row whose score is not finite. Raises
+    ``subjects``, ``overlays`` and ``pictures`` (file names below the run folder) are in the images' order.
+    ``target`` is the text that stands for the target in every row; without it each image's class is named. A
+    map that is not finite is kept, and its row has an error; so has a row whose score is not finite. Raises
     UsageError for a wrong number of subjects.
     """
     if len(subjects) != len(explanation):
@@ -63,10 +66,14 @@ def rows_of(
         )
     facts = _facts(explanation)
     reasons = [None] * len(subjects) if np.isfinite(facts.maps).all() else explanation.diagnosis()
-    pictures = overlays or [None] * len(subjects)
+    none = [None] * len(subjects)
+    rows = [
+        _row(explanation, facts, position, subject, target, reason)
+        for position, (subject, reason) in enumerate(zip(subjects, reasons, strict=True))
+    ]
     return [
-        _row(explanation, facts, position, subject, target, overlay, reason)
-        for position, (subject, overlay, reason) in enumerate(zip(subjects, pictures, reasons, strict=True))
+        replace(row, overlay=overlay, picture=picture)
+        for row, overlay, picture in zip(rows, overlays or none, pictures or none, strict=True)
     ]
 
 
@@ -127,7 +134,6 @@ def _row(
     position: int,
     subject: Subject,
     target: str | None,
-    overlay: str | None,
     reason: str | None,
 ) -> Row:
     geometry = explanation.geometries[position] if explanation.geometries else None
@@ -152,7 +158,6 @@ def _row(
         original=geometry.original if geometry else None,
         box=geometry.box if geometry else None,
         blank=facts.blank[position],
-        overlay=overlay,
         error=_error(values, facts.scores[position], reason),
     )
 
@@ -247,6 +252,13 @@ def png_of(picture: "Image") -> bytes:
     return buffer.getvalue()
 
 
+def jpeg_of(picture: "Image") -> bytes:
+    """Encode a picture as JPEG, with all of its colours' resolution."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=_QUALITY, subsampling=0)
+    return buffer.getvalue()
+
+
 def shrunk(picture: "Image") -> "Image":
     """Return a picture whose longest side is at most ``OVERLAY_SIDE``; never enlarged."""
     factor = OVERLAY_SIDE / max(picture.size)
@@ -258,12 +270,21 @@ def shrunk(picture: "Image") -> "Image":
 
 def overlay_name(subject: str, method: str) -> str:
     """Name an image's overlay below the run folder, one for each id and method."""
+    return f"overlays/{_file_name(subject)}.{method}.png"
+
+
+def picture_name(subject: str) -> str:
+    """Name the picture of an image below the run folder."""
+    return f"pictures/{_file_name(subject)}.jpg"
+
+
+def _file_name(subject: str) -> str:
     path = PurePath(subject)
     if not path.is_absolute() and ".." not in path.parts:
-        return f"overlays/{subject}.{method}.png"
+        return subject
     # the image lies elsewhere: its folders are not mirrored, a hash keeps it apart from its namesakes
     mark = sha256(subject.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"overlays/{path.stem}-{mark}{path.suffix}.{method}.png"
+    return f"{path.stem}-{mark}{path.suffix}"
 
 
 def save_explanation(explanation: "Explanation", folder: str | os.PathLike[str]) -> None:
@@ -275,13 +296,17 @@ def save_explanation(explanation: "Explanation", folder: str | os.PathLike[str])
     small = _with_small_pictures(explanation)
     overlays = small.overlays(opacity=_opacity()) if small.pictures else []
     with RunWriter.create(folder, _manifest(explanation)) as writer:
+        pictures = [
+            writer.save_picture(picture_name(subject.id), jpeg_of(picture))
+            for subject, picture in zip(subjects, small.pictures or (), strict=bool(small.pictures))
+        ]
         saved = [
             writer.save_picture(overlay_name(subject.id, explanation.method), png_of(picture))
             if finite
             else None
             for subject, picture, finite in zip(subjects, overlays, are_finite(small), strict=bool(overlays))
         ]
-        rows = rows_of(explanation, subjects, overlays=saved or None)
+        rows = rows_of(explanation, subjects, overlays=saved or None, pictures=pictures or None)
         writer.write(rows)
         if small.pictures:
             writer.save_picture(SHEET_NAME, png_of(_sheet(small, rows, overlays)))

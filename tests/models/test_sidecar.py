@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from whycam.errors import UsageError, WhycamError
 from whycam.models import Preprocessing, load
-from whycam.models.sidecar import KEYS, read_sidecar
+from whycam.models.sidecar import KEYS, read_sidecar, sidecar_text
 
 NEEDED = "size: [64, 96]\nmean: [0.5, 0.4, 0.3]\nstd: [0.2, 0.3, 0.4]\n"
 
@@ -172,6 +172,87 @@ def test_one_beside_the_weights_is_not_picked_up(tmp_path: Path) -> None:
     assert model.preprocessing == load("timm:test_resnet").preprocessing
 
 
-def test_the_keys_are_those_of_a_preprocessing_and_two_more() -> None:
+def test_the_keys_are_those_of_a_preprocessing_and_what_goes_with_a_checkpoint() -> None:
     own = Preprocessing.for_size((4, 4), (0.5,), (0.5,)).to_dict()
-    assert set(KEYS) == {*own, "crop_pct", "class_names"}
+    assert set(KEYS) == {*own, "crop_pct", "class_names", "whycam", "model", "training"}
+
+
+PREPROCESSING = Preprocessing.for_size((32, 48), (0.5, 0.25, 0.125), (0.2, 0.3, 0.4), crop_pct=0.875)
+NAMES = ("no", "猫", "null", "1e3", "a: b # c", "- x", "'quoted\"")
+
+
+def _trained(folder: Path, model: str = "timm:test_resnet") -> Path:
+    import torch
+
+    module = load("timm:test_resnet", num_classes=len(NAMES)).module
+    torch.save(module.state_dict(), folder / "model-3.pth")
+    text = sidecar_text(
+        model=model,
+        preprocessing=PREPROCESSING,
+        class_names=NAMES,
+        training={"seed": 7, "shares": (0.5, 0.5)},
+    )
+    _file(folder, text, "model-3.yaml")
+    return folder / "model-3.pth"
+
+
+@given(
+    names=st.lists(
+        st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1), min_size=1
+    ),
+    seed=st.integers(),
+)
+def test_what_training_writes_is_read_again(names: list[str], seed: int) -> None:
+    from tempfile import TemporaryDirectory
+
+    with TemporaryDirectory() as folder:
+        text = sidecar_text(
+            model="timm:x", preprocessing=PREPROCESSING, class_names=names, training={"seed": seed}
+        )
+        found = read_sidecar(_file(Path(folder), text))
+    assert (found.preprocessing, found.model, found.training) == (PREPROCESSING, "timm:x", {"seed": seed})
+    assert found.class_names == tuple(names)
+
+
+def test_a_trained_checkpoint_needs_no_flags(tmp_path: Path) -> None:
+    weights = _trained(tmp_path)
+    for model in (load(str(weights)), load("timm:test_resnet", weights=weights)):
+        assert (model.reference, model.class_names) == ("timm:test_resnet", NAMES)
+        assert model.preprocessing == PREPROCESSING
+        assert model.provenance.kind == "file"
+        assert any("preprocessing of model-3.yaml" in note for note in model.provenance.notes)
+
+
+def test_what_the_caller_says_goes_before_what_training_wrote(tmp_path: Path) -> None:
+    weights = _trained(tmp_path)
+    classes = _file(tmp_path, "\n".join("abcdefg"), "names.txt")
+    sized = load(str(weights), size=64, classes=classes)
+    assert sized.preprocessing == PREPROCESSING.with_size((64, 64))
+    assert sized.class_names == tuple("abcdefg")
+    own = load(str(weights), preprocessing=_file(tmp_path, NEEDED))
+    assert own.preprocessing == Preprocessing.for_size((64, 96), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
+    given = Preprocessing.for_size((16, 16), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    assert load(str(weights), preprocessing=given, classes=classes).preprocessing == given
+
+
+def test_weights_that_nothing_tells_of_are_refused_in_the_models_place(tmp_path: Path) -> None:
+    weights = _trained(tmp_path)
+    (tmp_path / "model-3.yaml").unlink()
+    with pytest.raises(WhycamError, match=r"'model-3.pth' is a weights file, and no model-3.yaml"):
+        load(str(weights))
+
+
+def test_code_that_a_checkpoint_names_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("raise SystemError('it ran')\ndef make():\n    pass\n")
+    weights = _trained(tmp_path, f"{tmp_path / 'evil.py'}:make")
+    with pytest.raises(WhycamError, match="whose code would be run; where you trust it"):
+        load(str(weights))
+
+
+def test_a_broken_one_of_training_is_refused(tmp_path: Path) -> None:
+    weights = _trained(tmp_path)
+    text = (tmp_path / "model-3.yaml").read_text(encoding="utf-8")
+    for broken in (text[:20], text.replace("mean:", "mena:"), text.replace("training:", "training: 7 #")):
+        _file(tmp_path, broken, "model-3.yaml")
+        with pytest.raises(UsageError, match=r"preprocessing file 'model-3\.yaml'"):
+            load(str(weights))

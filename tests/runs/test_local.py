@@ -79,6 +79,21 @@ def test_a_run_has_a_row_and_an_overlay_for_each_image_and_method(ask: Ask, tmp_
     assert summary.sheet.is_file()
 
 
+def test_a_run_keeps_the_images_small_so_that_a_report_needs_no_other_file(
+    ask: Ask, pictures: Path, tmp_path: Path
+) -> None:
+    run_explain(ask(methods=("gradcam", "layercam"), style=PictureStyle(opacity=ConstantOpacity(0.0))))
+    rows = [row for row in read_run(tmp_path / "run").rows() if row.error is None]
+    assert {row.picture for row in rows} == {f"pictures/{row.id}.jpg" for row in rows}
+    for row in rows:
+        assert row.picture is not None
+        assert row.original is not None
+        with Image.open(tmp_path / "run" / row.picture) as kept, Image.open(row.path) as original:
+            assert kept.size == row.original[::-1]
+            difference = np.asarray(kept.convert("RGB"), float) - np.asarray(original.convert("RGB"), float)
+        assert np.abs(difference).mean() < 12  # JPEG of noise
+
+
 def test_the_maps_are_those_of_explain(ask: Ask, model: LoadedModel, pictures: Path, tmp_path: Path) -> None:
     from whycam import explain
 

@@ -154,7 +154,7 @@ def test_the_table_has_the_documented_columns_and_types(make_row: Callable[..., 
         *("index", "id", "path", "content_hash", "label", "prediction", "prediction_name", "probability"),
         *("target", "target_class", "score", "method", "layer", "grid", "map", "map_scale"),
         *("original_height", "original_width", "box_top", "box_left", "box_bottom", "box_right"),
-        *("blank", "overlay", "error", "commit"),
+        *("blank", "picture", "overlay", "error", "commit"),
     ) == COLUMN_NAMES
     assert schema.field("map").type == pa.list_(pa.float16())
     assert schema.field("map_scale").type == pa.float64()

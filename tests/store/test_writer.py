@@ -257,10 +257,10 @@ def test_a_run_of_a_later_minor_version_is_read_but_not_written(
 ) -> None:
     start().close()
     path = tmp_path / "run" / "manifest.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": "1.1"}))
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": "1.2"}))
     read_run(tmp_path / "run")
     with pytest.raises(
-        RunError, match=r"newer whycam \(schema version 1\.1\); this one writes 1\.0"
+        RunError, match=r"newer whycam \(schema version 1\.2\); this one writes 1\.1"
     ) as caught:
         start()
     one_line(caught)

@@ -24,10 +24,11 @@ from whycam.models.network import (
 )
 from whycam.models.open_clip_source import open_clip_source
 from whycam.models.preprocessing import Preprocessing
-from whycam.models.sidecar import Sidecar, read_sidecar
+from whycam.models.sidecar import Sidecar, read_sidecar, sidecar_beside, sidecar_path
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
 from whycam.models.timm_source import timm_source
 from whycam.models.torchvision_source import torchvision_names, torchvision_source
+from whycam.models.weights import is_weights_file
 
 SourceMaker = Callable[[str, ModelOptions], ModelSource]
 
@@ -40,6 +41,8 @@ SOURCES: dict[str, SourceMaker] = {
     "package.module:factory": module_source,
     "demo": demo_source,
 }
+CHECKPOINT = "path/to/checkpoint"
+"""The other form of a reference: weights beside which ``whycam train`` wrote what they are of."""
 
 
 def load(
@@ -62,7 +65,8 @@ def load(
 ) -> LoadedModel:
     """Load the network that a reference names, in eval mode, with its preprocessing.
 
-    ``reference`` is one of `SOURCES`' forms. A factory reference runs the user's code; nothing else
+    ``reference`` is one of `SOURCES`' forms, or a checkpoint that ``whycam train`` wrote, whose own file
+    beside it names its model. A factory reference runs the user's code; nothing else
     here runs code that is not installed, and nothing touches the network without ``download=True``,
     which gets the weights that are published for the reference. ``weights`` is a safetensors file or a
     checkpoint of tensors; it is loaded whole or not at all, and its head sets the number of classes
@@ -74,6 +78,7 @@ def load(
     ``std``, ``resize``, ``crop_pct``, ``interpolation`` and ``channels`` change the preprocessing that
     comes with the network, and a factory that brings none needs the first three; ``preprocessing``
     replaces it whole: a value, or a YAML file (see `whycam.models.sidecar`) that may name the classes too.
+    The file that ``whycam train`` wrote beside ``weights`` is heeded unasked; what is given goes before it.
 
     Raises ModelError, WeightsError or UsageError, each with the mend in its one line.
     """
@@ -97,7 +102,12 @@ def load(
         raise UsageError(
             f"reference is a {type(reference).__name__}; expected a text: one of {some_of(SOURCES, 9)}"
         )
+    if weights is None and not download and is_weights_file(reference):
+        weights, reference = reference, _model_of(reference)
     _refuse_clashes(options, weights, download=download)
+    beside = None if weights is None else sidecar_beside(weights)
+    if beside is not None and sidecar is None:
+        sidecar, options = _with_trained(beside, options, classes, reference)
     if sidecar and sidecar.class_names and classes is not None:
         raise UsageError("class names are in both the preprocessing file and --classes; expected one of them")
     place = _device(device)
@@ -125,6 +135,39 @@ def load(
         embed_text=network.built.embed_text,
         needs_clips=network.built.needs_clips,
     )
+
+
+def _model_of(checkpoint: str) -> str:
+    """Return what a checkpoint given in a model's place is of. Raises ModelError where nothing says it."""
+    name, beside = one_line(Path(checkpoint).name, 80), sidecar_beside(checkpoint)
+    if beside is None or beside.model is None:
+        raise ModelError(
+            f"'{name}' is a weights file, and no {one_line(sidecar_path(checkpoint).name, 80)} of whycam "
+            "train beside it says of which model; give the model, such as timm:resnet50, with --weights"
+        )
+    if not beside.model.startswith(_RUN_NO_CODE):
+        raise ModelError(
+            f"'{name}' is of {one_line(beside.model, 80)}, whose code would be run; where you trust it, give "
+            "it as the model, with --weights"
+        )
+    return beside.model
+
+
+_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:")
+
+
+def _with_trained(
+    beside: Sidecar, options: ModelOptions, classes: str | Path | None, reference: str
+) -> tuple[Sidecar | None, ModelOptions]:
+    """Take what training wrote beside the weights, where the caller says nothing else."""
+    if options.preprocessing is None:
+        settled = settled_preprocessing(options, beside.preprocessing, one_line(reference))
+        options = ModelOptions(
+            options.num_classes, preprocessing=settled, allow_partial=options.allow_partial
+        )
+    elif classes is not None:
+        return None, options
+    return (beside if classes is None else replace(beside, class_names=None)), options
 
 
 def _sidecar_names(sidecar: Sidecar, network: Network) -> tuple[str, ...] | None:

@@ -1,8 +1,12 @@
-"""Read a preprocessing, and class names where they are given, from a small YAML file of one's own."""
+"""What goes with a checkpoint, in a small YAML file: preprocessing, class names, which model it is of.
+
+A user may write one and name it with ``--preprocess``. ``whycam train`` writes one beside each checkpoint,
+under the checkpoint's name; it says so in its first line, and is found again without being named.
+"""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -23,15 +27,22 @@ from whycam.models.preprocessing import (
 
 MOST_BYTES = 2**20
 _MOST_DEPTH = 4
+_MARK = "whycam: 1"
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A preprocessing from a file, the names of the classes where it has them, and which file it was."""
+    """A preprocessing from a file, the names of the classes where it has them, and which file it was.
+
+    ``model`` is the reference of the model that the checkpoint is of, ``training`` plain data on how it was
+    trained; of a file that a user wrote they are mostly None and empty.
+    """
 
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
     note: str
+    model: str | None = None
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_sidecar(path: str | Path) -> Sidecar:
@@ -50,7 +61,50 @@ def read_sidecar(path: str | Path) -> Sidecar:
     except UsageError as error:
         raise UsageError(f"{label}: {error}") from error
     note = f"preprocessing of {one_line(file.name, 80)} (SHA-256 {sha256(raw).hexdigest()[:12]})"
-    return Sidecar(preprocessing, names, note)
+    return Sidecar(preprocessing, names, note, values.get("model"), values.get("training", {}))
+
+
+def sidecar_path(weights: str | Path) -> Path:
+    """Return where the file that goes with a checkpoint lies: beside it, with its name."""
+    return Path(weights).with_suffix(".yaml")
+
+
+def sidecar_beside(weights: str | Path) -> Sidecar | None:
+    """Read the file that ``whycam train`` wrote beside a checkpoint; None where there is none of its making.
+
+    Other tools put files of that name there too, which say nothing here. Raises UsageError where it is
+    whycam's and broken.
+    """
+    place = sidecar_path(weights)
+    try:
+        with place.expanduser().open("rb") as stream:
+            ours = stream.read(len(_MARK) + 1) == f"{_MARK}\n".encode()
+    except (OSError, ValueError, RuntimeError):  # no such file, no name that a file can have, no home
+        return None
+    return read_sidecar(place) if ours else None
+
+
+def sidecar_text(
+    *,
+    model: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] | None,
+    training: Mapping[str, Any],
+) -> bytes:
+    """Give the content of a checkpoint's own file, which ``sidecar_beside`` reads; ``training`` is flat."""
+    import yaml
+
+    document: dict[str, Any] = {"model": model, **_plain(preprocessing.to_dict())}
+    if class_names is not None:
+        document["class_names"] = list(class_names)
+    document["training"] = _plain(training)
+    # default_flow_style None keeps lists of numbers on one line
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, default_flow_style=None, width=10**6)
+    return f"{_MARK}\n{text}".encode()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _bytes_of(file: Path, label: str) -> bytes:
@@ -219,6 +273,24 @@ def _class_names(values: Sequence[Any]) -> tuple[str, ...]:
     return tuple(one_line(name) for name in values)
 
 
+def _reference(key: str, value: Any) -> str:
+    if not isinstance(value, str) or not one_line(value):
+        raise UsageError(f"'{key}' is {_shown(value)}; expected a model reference, such as 'timm:resnet18'")
+    return value
+
+
+def _version(key: str, value: Any) -> int:
+    if value != 1:
+        raise UsageError(f"'{key}' is {_shown(value)}; this whycam reads 1; install a newer one")
+    return 1
+
+
+def _facts(key: str, value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or not all(isinstance(name, str) for name in value):
+        raise UsageError(f"'{key}' is {_shown(value)}; expected names with a value each")
+    return value
+
+
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
@@ -243,5 +315,8 @@ KEYS: Mapping[str, Callable[[str, Any], Any]] = {
     "side_multiple": _whole,
     "side_rounding": _one_of(ROUNDINGS),
     "class_names": _names,
+    "whycam": _version,
+    "model": _reference,
+    "training": _facts,
 }
 """Which keys there may be, and how each one's value is read."""

@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import os
 import re
 import shlex
 import warnings
@@ -51,6 +52,12 @@ class WeightsFile:
 
 class HoldsMoreError(Exception):
     """The file holds more than tensors; the text is the whole line for the user. It never leaves the room."""
+
+
+def is_weights_file(path: str | Path) -> bool:
+    """Say whether a path is that of a file which is named as weights are."""
+    place = Path(path)
+    return place.suffix in _SUFFIXES and os.path.isfile(place.expanduser() if "~" in str(path) else place)
 
 
 def unpickle_tensors(file: Path) -> Any:

@@ -14,7 +14,7 @@ from whycam.explanation import Explanation, caution_in
 from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
 from whycam.render import overlay, with_caution
-from whycam.rows import are_finite, overlay_name, png_of, rows_of
+from whycam.rows import are_finite, jpeg_of, overlay_name, picture_name, png_of, rows_of
 from whycam.runs.probe import as_input, layers_for
 from whycam.runs.reading import Read, Seen, Unreadable
 from whycam.runs.request import RunRequest
@@ -83,11 +83,15 @@ class BatchExplainer:
                 layer=layers_for(request, self.layer),
                 smoothing=request.smoothing,
             )
-        drawn = [self._draw(explanation, seen) for explanation in explanations]
+        pictures = list(self.executor.map(self._save_picture, seen))
+        drawn = [self._draw(explanation, seen, pictures) for explanation in explanations]
         self.diagnoses.update(reason for explanation in explanations for reason in _blank(explanation))
         return [row for rows in drawn for row in rows]
 
-    def _draw(self, explanation: Explanation, seen: Sequence[Seen]) -> list[Row]:
+    def _save_picture(self, one: Seen) -> str:
+        return self.writer.save_picture(picture_name(one.subject.id), jpeg_of(one.picture))
+
+    def _draw(self, explanation: Explanation, seen: Sequence[Seen], pictures: Sequence[str]) -> list[Row]:
         heatmaps = explanation.heatmaps().cpu()
         style = self.request.style
         caution = caution_in(self.request.model.provenance.describe())
@@ -115,7 +119,8 @@ class BatchExplainer:
             class_names=self.request.model.class_names,
         )
         subjects = [one.subject for one in seen]
-        return rows_of(described, subjects, target=self.request.target.describe(), overlays=overlays)
+        target = self.request.target.describe()
+        return rows_of(described, subjects, target=target, overlays=overlays, pictures=pictures)
 
     def _failed(self, one: Unreadable) -> list[Row]:
         subject = one.subject

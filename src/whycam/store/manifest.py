@@ -15,7 +15,7 @@ from whycam.errors import RunError
 from whycam.store.files import one_line, read_errors
 from whycam.store.folder import FolderState, RunFolder
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """Major and minor version of the run folder. A later minor only adds; a later major is refused."""
 
 _SAME_RUN = (

@@ -20,7 +20,7 @@ WRITE_OPTIONS: dict[str, Any] = {
     "compression": "zstd",
     "write_page_checksum": True,  # a flipped bit is then an error, not another number
     # the maps' values hardly repeat: a dictionary and statistics of them cost more than the rest of a commit
-    "use_dictionary": ["label", "prediction_name", "target", "method", "layer"],
+    "use_dictionary": ["label", "prediction_name", "target", "method", "layer", "picture"],
     "write_statistics": [name for name in COLUMN_NAMES if name not in ("map", "grid")],
 }
 

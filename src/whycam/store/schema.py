@@ -42,8 +42,9 @@ class Row:
     ``map`` is the signed map at its native resolution, one to three axes, held as float32. ``original`` is
     the picture's (height, width) and ``box`` the (top, left, bottom, right) that the model saw of it, in
     pixels, as in ``CropGeometry``. ``target`` describes the target in text, ``target_class`` is its class
-    index where it has one, ``overlay`` the picture's file name relative to the run folder. ``error`` is
-    made one line. Rows compare by identity.
+    index where it has one. ``picture`` is the image as a person sees it, shrunk where it is large, and
+    ``overlay`` the map drawn on it, both file names relative to the run folder. ``error`` is made
+    one line. Rows compare by identity.
 
     Raises RunError for a map of another number of axes or out of float32's range.
     """
@@ -65,6 +66,7 @@ class Row:
     original: tuple[int, int] | None = None
     box: tuple[float, float, float, float] | None = None
     blank: bool = False
+    picture: str | None = None
     overlay: str | None = None
     error: str | None = None
 
@@ -170,6 +172,7 @@ _COLUMNS = (
     _Column("box_bottom", "real", lambda row: _part(row.box, 2)),
     _Column("box_right", "real", lambda row: _part(row.box, 3)),
     _Column("blank", "flag", lambda row: row.blank, required=True),
+    _Column("picture", "text", lambda row: safe_text(row.picture)),
     _Column("overlay", "text", lambda row: safe_text(row.overlay)),
     _Column("error", "text", lambda row: safe_text(row.error)),
     _Column(COMMIT, "integer", lambda row: None, required=True),  # filled by the commit

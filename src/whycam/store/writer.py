@@ -158,8 +158,8 @@ class RunWriter:
             self._finished.update(row.key for row in batch)
             sync_folder(path.parent)
 
-    def save_picture(self, relative_name: str, png: bytes) -> str:
-        """Store a picture below the run folder, whole or not at all; return its name for ``Row.overlay``.
+    def save_picture(self, relative_name: str, encoded: bytes) -> str:
+        """Store a picture below the run folder, whole or not at all; return its name for a row.
 
         The name has ``/`` between its parts and is changed where it is not safe on every file system, leads
         out of the folder or is taken by a picture of another name; the same name writes the same file again.
@@ -171,7 +171,7 @@ class RunWriter:
         with run_errors(f"write picture {name!r} into {str(self.folder)!r}"):
             self._refuse_outside(path.parent)
             make_folders(path.parent)
-            write_atomically(path, self._folder.scratch, lambda file: file.write(png))
+            write_atomically(path, self._folder.scratch, lambda file: file.write(encoded))
         self._unsynced.add(path.parent)
         return name
 
@@ -283,17 +283,17 @@ def _read_ledger(run: RunFolder, through: int) -> _Ledger:
     """Go through the rows without an error; ``through`` is the last commit in the merged file."""
     # not the rows' numbers alone: a commit whose rows were all dropped has used its number up
     ledger = _Ledger(last_commit=max([through, *(number for number, _ in list_shards(run))]))
-    for whole in committed(run, ["id", "method", "target", "overlay", "error"]):
+    for whole in committed(run, ["id", "method", "target", "picture", "overlay", "error"]):
         table = whole.filter(whole.column("error").is_null())
         ledger.has_errors |= table.num_rows < whole.num_rows
-        ids, methods, targets, overlays = (
+        ids, methods, targets, pictures, overlays = (
             [plain_text(text) for text in table.column(name).to_pylist()]
-            for name in ("id", "method", "target", "overlay")
+            for name in ("id", "method", "target", "picture", "overlay")
         )
         for name, method, target in zip(ids, methods, targets, strict=True):
             # interned: a million rows share a few methods and targets
             ledger.finished.add((name or "", method and sys.intern(method), target and sys.intern(target)))
-        ledger.pictures.update(name for name in overlays if name is not None)
+        ledger.pictures.update(name for name in (*pictures, *overlays) if name is not None)
     return ledger
 
 
