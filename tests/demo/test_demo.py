@@ -140,7 +140,7 @@ def test_the_paths_and_labels_are_had_without_torch_or_the_packages_that_made_th
 
 def test_the_network_is_had_without_the_packages_that_made_it():
     code = (
-        "import sys, whycam.demo as demo; demo.demo_network(); import whycam.demo.localisation; "
+        "import sys, whycam.demo as demo; demo.demo_network(); import whycam.evaluation; "
         "print(sorted({'sklearn', 'skimage'} & set(sys.modules)))"
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

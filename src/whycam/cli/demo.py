@@ -110,7 +110,7 @@ def _shares(rows: Sequence["Row"]) -> list[Share]:
     import torch
 
     from whycam.demo import demo_images, demo_masks
-    from whycam.demo.localisation import mass_in_mask
+    from whycam.evaluation.localisation import energy
 
     places = zip(demo_images(), demo_masks(), strict=True)
     mask_of = {str(image): _mask(mask) for image, mask in places}
@@ -122,7 +122,7 @@ def _shares(rows: Sequence["Row"]) -> list[Share]:
     for method in (*SHOWN, *CONTROLS):
         of_method = by_method[method]
         maps = torch.stack([torch.from_numpy(row.map) for row in of_method])
-        shares.append(_share(method, mass_in_mask(maps, torch.stack([mask_of[r.path] for r in of_method]))))
+        shares.append(_share(method, energy(maps, torch.stack([mask_of[r.path] for r in of_method]))))
     uniform = torch.stack(list(mask_of.values())).float().mean((1, 2))
     return [*shares, _share("uniform", uniform)]
 

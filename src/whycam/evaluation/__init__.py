@@ -1,0 +1,23 @@
+"""Can a heatmap be trusted? Metrics, controls, and what may be concluded."""
+
+from whycam.evaluation.controls import CONTROLS
+from whycam.evaluation.evaluate import evaluate
+from whycam.evaluation.figures import Figure, summarise
+from whycam.evaluation.plan import Plan
+from whycam.evaluation.registry import METRICS, Metric, find_metric
+from whycam.evaluation.summary import Evaluation
+from whycam.evaluation.verdict import Verdict, judge
+
+__all__ = [
+    "CONTROLS",
+    "METRICS",
+    "Evaluation",
+    "Figure",
+    "Metric",
+    "Plan",
+    "Verdict",
+    "evaluate",
+    "find_metric",
+    "judge",
+    "summarise",
+]

@@ -1,0 +1,56 @@
+"""The controls of every evaluation: maps that know nothing of the model, which a method must beat."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from whycam.evaluation.fills import blurred
+from whycam.methods.controls import centre, edges
+from whycam.types import Images, Map
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What a control may use: the methods' grid, a seed, and the first image's number in the whole run."""
+
+    grid: tuple[int, ...]
+    seed: int = 0
+    first: int = 0
+
+
+Control: TypeAlias = Callable[[Images, Drawing], Map]
+
+BLURRED_RANDOM = "blurred random"
+
+
+def random(images: Images, drawing: Drawing) -> Map:
+    """Draw each cell of the methods' grid uniformly, by the image's number: no batch changes its map."""
+    return _noise(images, drawing.grid, drawing, stream=0)
+
+
+def blurred_random(images: Images, drawing: Drawing) -> Map:
+    """Draw each pixel, and blur: blobs in random places, as smooth as many methods' maps."""
+    return blurred(_noise(images, images.shape[2:], drawing, stream=1).unsqueeze(1)).squeeze(1)
+
+
+def _noise(images: Images, size: Sequence[int], drawing: Drawing, stream: int) -> Map:
+    drawn = []
+    for number in range(drawing.first, drawing.first + len(images)):
+        generator = torch.Generator().manual_seed((drawing.seed << 33) + (number << 1) + stream)
+        drawn.append(torch.rand(tuple(size), generator=generator, dtype=torch.float64))
+    return torch.stack(drawn).to(images)
+
+
+CONTROLS: Mapping[str, Control] = {
+    "random": random,
+    BLURRED_RANDOM: blurred_random,
+    "centre": lambda images, drawing: centre(images),
+    "edges": lambda images, drawing: edges(images),
+}
+
+
+def control_maps(images: Images, drawing: Drawing) -> dict[str, Map]:
+    """Return every control's maps of these images."""
+    return {name: control(images, drawing) for name, control in CONTROLS.items()}
