@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whycam.evaluation.localisation import energy
 from whycam.errors import UsageError
+from whycam.evaluation.localisation import energy
 
 
 def left_half(height: int, width: int) -> torch.Tensor:

@@ -89,7 +89,7 @@ def boxes_of(masks: Marked) -> Boxes:
     return torch.where((ordered[:, :most] > 0).unsqueeze(2), boxes, torch.nan)
 
 
-def overlap(boxes: Boxes, others: Boxes) -> Float[Tensor, "batch boxes others"]:
+def overlap(boxes: Boxes, others: Float[Tensor, "batch others 4"]) -> Float[Tensor, "batch boxes others"]:
     """Return the intersection over union of every box with every other of the image; 0 for absent ones."""
     one, other = boxes.unsqueeze(2), others.to(boxes).unsqueeze(1)
     sides = torch.minimum(one[..., 2:], other[..., 2:]) - torch.maximum(one[..., :2], other[..., :2])

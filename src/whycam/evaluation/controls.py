@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 
 from whycam.evaluation.fills import blurred
@@ -38,8 +39,8 @@ def blurred_random(images: Images, drawing: Drawing) -> Map:
 def _noise(images: Images, size: Sequence[int], drawing: Drawing, stream: int) -> Map:
     drawn = []
     for number in range(drawing.first, drawing.first + len(images)):
-        generator = torch.Generator().manual_seed((drawing.seed << 33) + (number << 1) + stream)
-        drawn.append(torch.rand(tuple(size), generator=generator, dtype=torch.float64))
+        generator = np.random.default_rng((drawing.seed, number, stream))
+        drawn.append(torch.from_numpy(generator.random(tuple(size))))
     return torch.stack(drawn).to(images)
 
 

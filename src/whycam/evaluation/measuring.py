@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ TILE_FILL = "push-pull"
 Maps: TypeAlias = Mapping[str, Map]
 
 
+@runtime_checkable
 class Again(Protocol):
     """Explains the batch's images again, with the same classes, after something changed."""
 
