@@ -10,6 +10,8 @@ from whycam.errors import UsageError
 from whycam.evaluation import boxes
 from whycam.evaluation.boxes import PixelCounts
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 RANDOM = torch.rand(6, 9, 11, generator=torch.Generator().manual_seed(4)) < 0.45
 
 

@@ -1,10 +1,13 @@
 """The controls: maps that know nothing of the model, and don't depend on the batch."""
 
+import pytest
 import torch
 from tests.evaluation.beds import noise
 
 from whycam.evaluation.controls import CONTROLS, Drawing, control_maps
 from whycam.evaluation.ranking import are_informative
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGES = noise(4, 3, 12, 10)
 

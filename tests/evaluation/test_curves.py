@@ -12,6 +12,8 @@ from whycam.evaluation import curves, fills
 from whycam.evaluation.curves import Curves, curves_of
 from whycam.evaluation.ranking import importance, removal_ranks
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 STEPS = 5
 LOOPS = {
     "push-pull": oracles.push_pull,

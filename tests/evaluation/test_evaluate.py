@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 import torch
 from tests.evaluation.beds import Counted, Small, Weighted, noise, square
@@ -19,6 +20,8 @@ from whycam.evaluation.evaluate import scored_targets
 from whycam.evaluation.plan import Plan
 from whycam.evaluation.registry import find_metric
 from whycam.targets import ClassIndex, Value
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGES = noise(5, 3, 8, 8)
 MASKS = torch.stack([square(8, top, 2) for top in range(5)])
@@ -116,14 +119,17 @@ def test_iou_is_measured_on_the_images_that_its_threshold_was_not_tuned_on(netwo
     assert found.figure("gradcam", "iou").n == 2  # of numbers 1 and 3; 0, 2 and 4 tuned it
 
 
-def test_an_object_that_the_model_reads_is_found_and_the_sentence_says_so():
-    weights = torch.zeros(12, 12)
-    weights[3:6, 4:8] = 1.0
-    images = noise(24, 3, 12, 12).abs() * weights
-    found = evaluate(Weighted(weights), images, ["inputxgradient"], target=0, metrics=["srg"], steps=6)
-    verdict = found.verdict("srg_blur_logit")
-    assert verdict.best == ("inputxgradient",)
-    assert "beats all controls" in verdict.sentence
+def test_an_object_that_a_trained_model_reads_is_found_and_the_sentence_says_so():
+    from PIL import Image
+
+    from whycam.demo import demo_images, demo_masks
+
+    masks = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in demo_masks()])
+    found = evaluate(whycam.load("demo"), demo_images(), metrics=["enrichment"], masks=masks)
+    verdict = found.verdict("enrichment")
+    assert verdict.best == ("gradcam",)
+    assert "gradcam beats all controls" in verdict.sentence
+    assert found.rows[0].image.endswith("00-zero.png")
 
 
 @pytest.fixture(scope="module")

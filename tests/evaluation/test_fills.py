@@ -9,6 +9,8 @@ from tests.oracles import evaluation as oracles
 from whycam.errors import UsageError
 from whycam.evaluation import fills
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 ROWS = torch.tensor([1, 0, 1])
 
 

@@ -11,6 +11,8 @@ from whycam.errors import UsageError
 from whycam.evaluation import localisation
 from whycam.evaluation.ranking import importance
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MASK = square(8)
 AREA = 9 / 64
 PERFECT, INVERTED = MASK.double(), 1 - MASK.double()

@@ -8,6 +8,8 @@ from tests.oracles import evaluation as oracles
 
 from whycam.evaluation import ranking
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_nominal_removal_removes_that_share_whatever_is_tied():
     # 90 % of this map is tied at 0: a threshold at the 90th percentile would remove all or nothing

@@ -9,6 +9,8 @@ from tests.oracles import evaluation as oracles
 
 from whycam.evaluation import sanity
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 MAPS, OTHERS = noise(4, 3, 5), noise(4, 3, 5, seed=2)
 
 
