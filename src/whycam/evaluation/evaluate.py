@@ -238,11 +238,11 @@ class ExplainedAgain:
     target: Target
     outputs: Any
 
-    def randomised(self) -> dict[str, Map]:
+    def randomised(self) -> Maps:
         """Return the maps of the copy with random weights, for the same classes."""
         return self._explained(self.subject.random_copy(), self.part.inputs, self.target)
 
-    def rival(self) -> dict[str, Map]:
+    def rival(self) -> Maps:
         """Return the maps of the likeliest class that is not explained."""
         classes, logits = self.target.classes(self.outputs), logits_of(self.outputs)
         if classes is None or logits.shape[1] < 2:
@@ -250,7 +250,7 @@ class ExplainedAgain:
         others = logits.detach().scatter(1, classes.unsqueeze(1), -torch.inf)
         return self._explained(self.subject.module, self.part.inputs, ClassPerImage(others.argmax(1)))
 
-    def of(self, images: Images) -> tuple[dict[str, Map], Classes]:
+    def of(self, images: Images) -> tuple[Maps, Classes]:
         """Return the maps of changed images for the same classes, and their top classes."""
         found = self.subject.explanations(self.subject.module, self._with(images), self.target)
         maps = {one.method: one.maps for one in found if one.method not in CONTROLS}
@@ -263,7 +263,7 @@ class ExplainedAgain:
         inputs, layer = self._with(images), self.subject.layer
         return explain_methods(self.subject.module, inputs, [method], target=self.target, layer=layer)[0].maps
 
-    def _explained(self, module: nn.Module, inputs: Inputs, target: Target) -> dict[str, Map]:
+    def _explained(self, module: nn.Module, inputs: Inputs, target: Target) -> Maps:
         maps = control_maps(inputs.images, self.drawing)
         found = self.subject.explanations(module, inputs, target) if self.subject.methods else []
         return {**maps, **{one.method: one.maps for one in found}}

@@ -32,7 +32,8 @@ LOGIT, PROBABILITY = "logit", "probability"
 TILE_FILL = "push-pull"
 """Fills a removed tile: as the pixels around it go on."""
 
-Maps: TypeAlias = Mapping[str, Map]
+Maps: TypeAlias = Mapping[str, Tensor]
+"""Each method's maps [B, *grid], on a grid of its own."""
 
 
 @runtime_checkable
