@@ -222,18 +222,27 @@ def test_a_kept_evaluation_goes_on_behind_what_is_there_and_measures_nothing_twi
     asked = {"metrics": ["srg"], "steps": 4, "batch_size": 2, "layer": "network.features", "keep": keep}
     whole = evaluate(Counted(network), IMAGES, ["gradcam"], **asked)
     lines = keep.read_bytes().splitlines(keepends=True)
-    keep.write_bytes(b"".join(lines[:11]) + lines[11][:20])  # two images, and a line cut in the middle
+    keep.write_bytes(b"".join(lines[:3]) + lines[3][:-200])  # two images, and a third that is cut off
     counted = Counted(network)
     again = evaluate(counted, IMAGES, ["gradcam"], **asked)
     assert again.figures == whole.figures
-    assert counted.seen < 0.75 * (5 + whole.plan.forwards(5))
+    assert len(again.rows) == len(whole.rows)
+    assert counted.seen == 3 + whole.plan.forwards(3)
 
 
 def test_figures_of_another_evaluation_are_refused(network, tmp_path):
     keep = tmp_path / "figures.jsonl"
+    other = Small()
     evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
     with pytest.raises(RunError, match=r"measured with another steps \(4, now 5\)"):
         evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=5, keep=keep)
+    with pytest.raises(RunError, match="measured with another model weights"):
+        evaluate(other, IMAGES, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
+    with pytest.raises(RunError, match="measured with another pictures"):
+        evaluate(network, IMAGES + 1, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
+    keep.write_bytes(b"not a line of figures\n")
+    with pytest.raises(RunError, match="is damaged"):
+        evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
 
 
 KILLED = """

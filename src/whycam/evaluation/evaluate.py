@@ -18,7 +18,7 @@ from whycam.evaluation.controls import CONTROLS, Drawing, control_maps
 from whycam.evaluation.curves import Make, Score
 from whycam.evaluation.localisation import THRESHOLDS as IOU_THRESHOLDS
 from whycam.evaluation.localisation import Masks
-from whycam.evaluation.measurements import Measurement, MeasurementLog
+from whycam.evaluation.measurements import Measurement, MeasurementLog, digest
 from whycam.evaluation.measuring import LOGIT, PROBABILITY, Batch, Maps
 from whycam.evaluation.mosaics import Cells
 from whycam.evaluation.plan import Plan
@@ -77,7 +77,8 @@ def evaluate(
     asked = [name for name in methods if name not in CONTROLS]
     plan = Plan(settings.metrics, len(asked) + len(CONTROLS), steps, inputs.images.ndim - 2)
     whole = as_target(target, len(inputs))
-    with explaining(module) as live, _log(keep, settings, asked, names, whole, layer) as log:
+    log_of = _log(keep, settings, asked, names, whole, layer, module, (inputs.images, masks, cells))
+    with explaining(module) as live, log_of as log:
         inputs = with_shared(live, inputs)
         subject = Subject(live, asked, layer, settings)
         rows: list[Measurement] = list(log.known) if log else []
@@ -105,8 +106,7 @@ def _check(methods: Sequence[str], inputs: Inputs, masks: Masks | None, batch_si
     if masks is not None and tuple(masks.shape) != (len(inputs), *inputs.images.shape[2:]):
         raise UsageError(
             f"masks are {list(masks.shape)} for images {list(inputs.images.shape)}; expected one mask an "
-            f"image of the "
-            f"size that the model sees, {[len(inputs), *inputs.images.shape[2:]]}"
+            f"image of the size that the model sees, {[len(inputs), *inputs.images.shape[2:]]}"
         )
 
 
@@ -121,10 +121,15 @@ def _log(
     names: Sequence[str],
     target: Target,
     layer: LayerPaths,
+    module: nn.Module,
+    given: Sequence[Tensor | None],
 ) -> Any:
+    """Return the log of these settings, of this model's weights and of these images; none without a place."""
     if keep is None:
         return nullcontext()
     told = {
+        "model weights": digest([*module.parameters(), *module.buffers()]),
+        "pictures": digest(each for each in given if each is not None),
         "metrics": [metric.name for metric in settings.metrics],
         "steps": settings.steps,
         "seed": settings.seed,
@@ -249,6 +254,10 @@ class ExplainedAgain:
             raise UsageError("contrast compares two classes; explain a class of a model with at least two")
         others = logits.detach().scatter(1, classes.unsqueeze(1), -torch.inf)
         return self._explained(self.subject.module, self.part.inputs, ClassPerImage(others.argmax(1)))
+
+    def predictions(self) -> Classes:
+        """Return the top classes of the images as they are."""
+        return TopClass().classes(self.outputs)
 
     def of(self, images: Images) -> tuple[Maps, Classes]:
         """Return the maps of changed images for the same classes, and their top classes."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from whycam.errors import UsageError
 from whycam.evaluation.ranking import are_informative, importance
+from whycam.render.heatmaps import INTERPOLATION
 from whycam.types import Flags, Heatmaps, Map, Scores
 
 # "masks", not "batch": that there is one a map is this function's own check, and its own error
@@ -16,8 +17,6 @@ Masks: TypeAlias = Shaped[Tensor, "masks *size"]
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
 """Shares of a map's maximum from which on a pixel is taken to be of the object."""
-
-_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def energy(maps: Map, masks: Masks) -> Scores:
@@ -138,7 +137,7 @@ def _positive_mass(maps: Map, size: torch.Size) -> Heatmaps:
     positive = maps.to(torch.promote_types(maps.dtype, torch.float32)).clamp(min=0)
     peak = positive.amax(tuple(range(1, maps.ndim)), keepdim=True)
     scaled = (positive / peak.where(peak > 0, 1.0)).float()
-    mode = _RESIZE[maps.ndim - 1]
+    mode = INTERPOLATION[maps.ndim - 1]
     return F.interpolate(scaled[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0]
 
 
@@ -146,7 +145,7 @@ def _check_pairs(maps: Map, masks: Masks) -> None:
     """Refuse maps and masks that differ in number or in spatial axes."""
     paired = masks.ndim == maps.ndim and len(masks) == len(maps)
     empty = 0 in maps.shape[1:] or 0 in masks.shape[1:]
-    if not paired or empty or maps.ndim - 1 not in _RESIZE:
+    if not paired or empty or maps.ndim - 1 not in INTERPOLATION:
         raise UsageError(
             f"maps {list(maps.shape)} and masks {list(masks.shape)} do not pair up; expected [B, *grid] and "
             "[B, *size] with the same B and the same 1 to 3 spatial axes; give one mask a map"

@@ -3,11 +3,15 @@
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from whycam.errors import RunError
 
@@ -31,7 +35,7 @@ class Measurement:
 
 @dataclass
 class MeasurementLog:
-    """A file of measurements, one JSON line each, that is only ever appended to.
+    """A file of measurements, one JSON line an image with all methods, that is only ever appended to.
 
     ``settings`` say what is measured: a log of other settings is refused. A last line that was cut off, when
     the process was killed, is dropped.
@@ -73,7 +77,7 @@ class MeasurementLog:
             return 0
         try:
             head = json.loads(lines[0])["settings"]
-            self.known = [_measurement(json.loads(line)) for line in lines[1:]]
+            self.known = [_measurement(row) for line in lines[1:] for row in json.loads(line)["rows"]]
         except (ValueError, KeyError, TypeError) as error:
             raise RunError(f"{str(self.path)!r} is damaged ({error}); delete it to measure again") from error
         asked = json.loads(json.dumps(dict(self.settings)))
@@ -88,7 +92,7 @@ class MeasurementLog:
     def add(self, rows: Sequence[Measurement]) -> None:
         """Keep some more; they are on the disk when this returns. Raises RunError where the disk is full."""
         try:
-            self._write([_line(row) for row in rows])
+            self._write([{"rows": [_line(row) for row in of_image]} for of_image in _by_image(rows)])
         except OSError as error:
             raise RunError(
                 f"can't keep measurements in {str(self.path)!r}: {error.strerror or error}"
@@ -99,6 +103,13 @@ class MeasurementLog:
         self._file.write("".join(json.dumps(each, allow_nan=False) + "\n" for each in documents).encode())
         self._file.flush()
         os.fsync(self._file.fileno())
+
+
+def _by_image(rows: Sequence[Measurement]) -> list[list[Measurement]]:
+    found: dict[int, list[Measurement]] = {}
+    for row in rows:
+        found.setdefault(row.number, []).append(row)
+    return [found[number] for number in sorted(found)]
 
 
 def _line(row: Measurement) -> dict[str, Any]:
@@ -119,6 +130,16 @@ def _measurement(document: Mapping[str, Any]) -> Measurement:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def digest(tensors: Iterable[Tensor]) -> str:
+    """Return the SHA-256 of values, shapes and types: that of the same weights or images is the same."""
+    sha = sha256()
+    for tensor in tensors:
+        values = tensor.detach().cpu().contiguous()
+        sha.update(f"{values.dtype} {list(values.shape)}".encode())
+        sha.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def by_method(rows: Sequence[Measurement]) -> Iterator[tuple[str, list[Measurement]]]:

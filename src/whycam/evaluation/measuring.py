@@ -48,6 +48,10 @@ class Again(Protocol):
         """Return each method's maps of the likeliest other class."""
         ...
 
+    def predictions(self) -> Classes:
+        """Return what is predicted for the images as they are."""
+        ...
+
     def of(self, images: Images) -> tuple[Maps, Classes]:
         """Return each method's maps of changed images, and what is predicted for these."""
         ...
@@ -205,7 +209,7 @@ class Batch:
 
         def make() -> tuple[dict[str, Tensor], Tensor]:
             again = self.anew()
-            _, clean = again.of(self.images)
+            clean = again.predictions()
             draws = [again.of(noisy(self.images, draw, self.seed)) for draw in range(NOISE_DRAWS)]
             maps = {method: torch.stack([found[method] for found, _ in draws]) for method in self.maps}
             return maps, torch.stack([predicted == clean for _, predicted in draws])

@@ -51,7 +51,7 @@ class Plan:
         """Explanations an image and method beside the first."""
         once = ("randomised_maps", "rival_maps", "shown_again")
         again = sum(1 for need in once if self._needs(need))
-        return again + (NOISE_DRAWS + 1 if self._needs("noisy_maps") else 0)
+        return again + (NOISE_DRAWS if self._needs("noisy_maps") else 0)
 
     def forwards(self, images: int) -> int:
         """Return how many images go through the model for the scores; explanations come on top."""

@@ -8,14 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from whycam.render.heatmaps import CONSTANT_TOLERANCE, INTERPOLATION
 from whycam.types import Flags, Heatmaps, Map, Scores
 
 Values: TypeAlias = Float[Tensor, "batch values"]
-
-CONSTANT_TOLERANCE = 1e-5
-"""A map whose values span less, relative to the largest, is constant but for rounding."""
-
-_RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def wide(values: Tensor) -> Tensor:
@@ -44,7 +40,7 @@ def importance(maps: Map, size: Sequence[int]) -> Heatmaps:
     values = wide(torch.where(_beside(are_informative(maps), maps), maps, 0))
     peak = values.abs().amax(tuple(range(1, maps.ndim)), keepdim=True)
     scaled = values / peak.where(peak > 0, 1)
-    mode = _RESIZE[maps.ndim - 1]
+    mode = INTERPOLATION[maps.ndim - 1]
     return F.interpolate(scaled[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0].float()
 
 
