@@ -6,7 +6,7 @@ All of them ask how the class's probability changes when the image is multiplied
 import torch
 from torch import Tensor
 
-from whycam.evaluation.ranking import are_informative, correlation, importance, wide
+from whycam.evaluation.ranking import correlation, importance, wide
 from whycam.types import Heatmaps, Images, Map, Scores
 
 
@@ -20,13 +20,9 @@ def faded(images: Images, maps: Map) -> Images:
 
 def shown(maps: Map, size: tuple[int, ...] | torch.Size) -> Heatmaps:
     """Return the maps as they are laid over the images: [B, *size] in [0, 1]; one that shows nothing is 0."""
-    heat = importance(torch.where(_wide_flags(maps), maps, 0).clamp(min=0), size)
+    heat = importance(maps.clamp(min=0), size)
     peak = heat.flatten(1).amax(1).view(-1, *[1] * len(size))
     return heat / peak.where(peak > 0, 1)
-
-
-def _wide_flags(maps: Map) -> Tensor:
-    return are_informative(maps).view(-1, *[1] * (maps.ndim - 1))
 
 
 def averagedrop(clean_probability: Scores, faded_probability: Scores) -> Scores:
