@@ -4,7 +4,6 @@ All of them ask how the class's probability changes when the image is multiplied
 """
 
 import torch
-from torch import Tensor
 
 from whycam.evaluation.ranking import correlation, importance, wide
 from whycam.types import Heatmaps, Images, Map, Scores
