@@ -60,7 +60,7 @@ def _write_png(picture: Image, file: BinaryIO) -> None:
 def takers_of_loggers(loggers: list[Any]) -> Iterator[Taker]:
     """Give what takes the pictures in a Lightning Trainer's loggers; others are passed over."""
     for logger in loggers:
-        experiment = getattr(logger, "experiment", None)
+        experiment: Any = getattr(logger, "experiment", None)
         if hasattr(logger, "log_image"):
             yield partial(to_wandb_logger, logger)
         elif hasattr(logger, "run_id") and hasattr(experiment, "log_image"):
