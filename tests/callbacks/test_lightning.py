@@ -254,6 +254,13 @@ def test_the_classifier_may_be_anywhere_in_the_module(network: Any, tmp_path: Pa
     np.testing.assert_array_equal(np.asarray(Image.open(path)), expected)
 
 
+@pytest.mark.usefixtures("unchecked")
+def test_images_follow_the_network_into_its_number_type(tmp_path: Path) -> None:
+    callback = CheckedCallback(watched(), target=1, folder=tmp_path / "maps")
+    trained(tmp_path, callback, precision="bf16-true", max_epochs=1)
+    assert len(list((tmp_path / "maps").rglob("*.png"))) == 2
+
+
 def test_pictures_from_files_are_drawn_on_the_originals(tmp_path: Path) -> None:
     picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8))
     picture.save(tmp_path / "a leaf.png")

@@ -49,7 +49,7 @@ class Drawing:
 
     @property
     def tag(self) -> str:
-        """What the pictures are logged under. Raises MethodError where there is no such method."""
+        """What the pictures are logged under."""
         return f"heatmaps/{find_method(self.method).name}"
 
     def draw(self, network: nn.Module, step: int) -> Drawn:

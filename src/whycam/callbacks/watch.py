@@ -15,7 +15,7 @@ from whycam.callbacks.schedule import Epochs, Schedule, Steps
 from whycam.callbacks.takers import Taker, to_folder, to_tensorboard
 from whycam.errors import UsageError, WhycamError
 from whycam.explainer import Layers, MethodLike
-from whycam.methods import Smoothing
+from whycam.methods import Smoothing, find_method
 from whycam.models.messages import one_line
 from whycam.render.colormaps import DEFAULT_COLORMAP, colour_table
 from whycam.targets import TargetLike, as_target
@@ -64,7 +64,8 @@ class HeatmapWatch:
             class_names = getattr(preprocessing, "class_names", None)
         names = None if class_names is None else tuple(class_names)
         self._drawing = Drawing(fixed, method, target, layer, smoothing, batch_size, names, colormap)
-        self._tag = self._drawing.tag  # asked for now, as the next two lines: a wrong name must not wait
+        # asked for now: what is wrong must not wait for the end of an epoch
+        find_method(method)
         colour_table(colormap)
         as_target(target, len(fixed.names))
         self._warned: set[str] = set()
