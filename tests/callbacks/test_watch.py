@@ -11,10 +11,12 @@ import torch
 from tests.callbacks.training import SmallNetwork, watched
 from torch import distributed
 
-from whycam import EngineError, MethodError, NoiseAverage, TargetError, UsageError
+from whycam import EngineError, MethodError, NoiseAverage, Preprocessing, TargetError, UsageError
 from whycam.callbacks import Epochs, Steps
 from whycam.callbacks.drawing import check_whole
 from whycam.callbacks.watch import HeatmapWatch
+
+PLAIN = Preprocessing.for_size((24, 24), (0.5,) * 3, (0.5,) * 3)
 
 
 def test_importing_the_room_imports_no_training_library() -> None:
@@ -31,6 +33,7 @@ def test_importing_the_room_imports_no_training_library() -> None:
     ("images", "options", "error", "reason"),
     [
         (["a.png"], {}, UsageError, "give preprocessing="),
+        (watched(), {"preprocessing": PLAIN}, UsageError, "leave preprocessing= out"),
         (torch.zeros(0, 3, 24, 24), {}, UsageError, "at least one image"),
         (watched(), {"method": "gradcamm"}, MethodError, "gradcamm"),
         (watched(), {"target": [0, 1, 2]}, TargetError, "3 targets for 2 images"),

@@ -45,6 +45,8 @@ class FixedImages:
 
         Raises UsageError where there is no image, ImageError where a picture cannot be read.
         """
+        if preprocessing is not None and isinstance(images, Tensor | Mapping):
+            raise UsageError("the images are tensors, preprocessed already; leave preprocessing= out")
         if preprocessing is not None:
             return cls._read(images, preprocessing)
         if isinstance(images, str | Path | Image) or _are_pictures(images):

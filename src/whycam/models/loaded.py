@@ -109,11 +109,11 @@ class LoadedModel:
         return replace(prepared, images=prepared.images.to(self.device, _number_type(self.module)))
 
 
-def prepare_pictures(sources: Sequence[Source], preprocessing: Preprocessing) -> PreparedImages:
-    """Read and preprocess files or PIL pictures, in float32 on the host.
+def prepare_pictures(sources: Any, preprocessing: Preprocessing) -> PreparedImages:
+    """Read and preprocess a sequence of files or PIL pictures, in float32 on the host.
 
-    Raises ImageError when a picture cannot be read, UsageError when there is none or when their views
-    differ in size.
+    Raises ImageError when a picture cannot be read, UsageError when there is none, when their views differ
+    in size and for anything else.
     """
     if isinstance(sources, str | Path | Image.Image):
         raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
