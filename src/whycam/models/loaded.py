@@ -1,7 +1,7 @@
 """A loaded network with everything needed to put a picture through it and to say where it came from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -105,26 +105,31 @@ class LoadedModel:
         differ in size or when the network takes no pictures.
         """
         self.check_takes_pictures()
-        if isinstance(sources, str | Path | Image.Image):
-            raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
-        shape = getattr(sources, "shape", None)
-        if shape is not None:
-            raise UsageError(
-                f"prepare was given a tensor ({type(sources).__name__} {list(shape)}); "
-                "give files or PIL pictures, or explain model.module with it"
-            )
-        if not sources:
-            raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
-        pictures = tuple(_picture(source) for source in sources)
-        views, geometries = zip(*(self.preprocessing.apply(picture) for picture in pictures), strict=True)
-        names = tuple(_name(source, index) for index, source in enumerate(sources))
-        _check_one_size(views, names)
-        return PreparedImages(
-            images=torch.stack(views).to(self.device, _number_type(self.module)),
-            pictures=pictures,
-            geometries=geometries,
-            names=names,
+        prepared = prepare_pictures(sources, self.preprocessing)
+        return replace(prepared, images=prepared.images.to(self.device, _number_type(self.module)))
+
+
+def prepare_pictures(sources: Any, preprocessing: Preprocessing) -> PreparedImages:
+    """Read and preprocess a sequence of files or PIL pictures, in float32 on the host.
+
+    Raises ImageError when a picture cannot be read, UsageError when there is none, when their views differ
+    in size and for anything else.
+    """
+    if isinstance(sources, str | Path | Image.Image):
+        raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
+    shape = getattr(sources, "shape", None)
+    if shape is not None:
+        raise UsageError(
+            f"prepare was given a tensor ({type(sources).__name__} {list(shape)}); "
+            "give files or PIL pictures, or explain model.module with it"
         )
+    if not sources:
+        raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
+    pictures = tuple(_picture(source) for source in sources)
+    views, geometries = zip(*(preprocessing.apply(picture) for picture in pictures), strict=True)
+    names = tuple(_name(source, index) for index, source in enumerate(sources))
+    _check_one_size(views, names)
+    return PreparedImages(torch.stack(views), pictures, geometries, names)
 
 
 def _check_one_size(views: Sequence[Tensor], names: Sequence[str]) -> None:
