@@ -319,8 +319,9 @@ def _words(
 ) -> tuple[Words, ...]:
     """Say of an image what it is, what was predicted, what is explained, and which cells show nothing."""
     words = [] if label is None else [Words(f"true: {_label_text(label, class_names)}")]
-    for letter, text, wrong in said:
-        words.append(Words(f"{letter}predicted: {text}{' – wrong' if wrong else ''}", bool(wrong)))
+    for at, (letter, text, wrong) in enumerate(said):
+        lead = "" if at else "predicted: "
+        words.append(Words(f"{lead}{letter}{text}{' – wrong' if wrong else ''}", bool(wrong)))
     explained = {(row.target_class, row.target) for row in found if row is not None and row.error is None}
     predicted = {row.prediction for row in found if row is not None}
     if len(explained) == 1:

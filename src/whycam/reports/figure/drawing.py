@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_LINE_WIDTH, _CASING_WIDTH = 0.7, 1.5
-_CASING = (0.0, 0.0, 0.0, 0.65)
+# In points, on a cell as large as this or larger; thinner on smaller ones.
+_LINE_WIDTH, _CASING_WIDTH, _FULL_CELL = 0.75, 1.5, 100.0
 _LARGE = 128
 """Pixels an em at which a piece's share of its line's width is measured."""
 
@@ -70,29 +70,33 @@ def saved(figure: "Figure", kind: Literal["pdf", "png"]) -> bytes:
 def _draw_panel(axes: "Axes", panel: Panel, options: FigureOptions) -> None:
     from matplotlib.patches import Rectangle
 
+    look = options.look
     left, top, right, bottom = panel.tile.rect
     if panel.pixels is None:
         size = right - left, bottom - top
-        axes.add_patch(Rectangle((left, top), *size, facecolor=options.look.blank, edgecolor="none"))
+        axes.add_patch(Rectangle((left, top), *size, facecolor=look.blank, edgecolor="none"))
         return
     _draw_pixels(axes, np.asarray(panel.pixels.convert("RGB")), panel.tile.rect)
     scale = (right - left) / panel.pixels.width
     table = colour_table(options.colours) / 255
     for level, lines in zip(options.levels, panel.lines, strict=False):
-        ink = options.look.contour_ink or tuple(table[round(level * 255)])
+        ink = look.contour_ink or tuple(table[round(level * 255)])
         placed = [line * scale + (left, top) for line in lines]
-        _draw_contours(axes, placed, ink, panel.tile.rect)
+        _draw_contours(axes, placed, ink, look.casing, panel.tile.rect)
 
 
-def _draw_contours(axes: "Axes", lines: list[Any], ink: Any, rect: tuple[float, ...]) -> None:
-    """Draw lines as vectors with a dark casing, which keeps them visible on any ground."""
+def _draw_contours(axes: "Axes", lines: list[Any], ink: Any, casing: str, rect: tuple[float, ...]) -> None:
+    """Draw lines as vectors, cut off at the rectangle's edge."""
     from matplotlib.collections import LineCollection
     from matplotlib.patches import Rectangle
 
     left, top, right, bottom = rect
     tile = Rectangle((left, top), right - left, bottom - top, transform=axes.transData)
-    for width, colour in ((_CASING_WIDTH, _CASING), (_LINE_WIDTH, ink)):
-        drawn = LineCollection(lines, linewidths=width, colors=[colour], capstyle="round", joinstyle="round")
+    thin = min(1.0, max(0.55, max(right - left, bottom - top) / _FULL_CELL))
+    for width, colour in ((_CASING_WIDTH, casing), (_LINE_WIDTH, ink)):
+        drawn = LineCollection(
+            lines, linewidths=width * thin, colors=[colour], capstyle="round", joinstyle="round"
+        )
         axes.add_collection(drawn, autolim=False)
         drawn.set_clip_path(tile)
 
@@ -115,7 +119,9 @@ def _draw_bar(axes: "Axes", plan: Plan, options: FigureOptions) -> None:
     )
     for level in options.levels:
         x = left + level * (right - left)
-        _draw_contours(axes, [np.array([(x, top), (x, bottom)])], look.contour_ink or look.ink, plan.bar)
+        _draw_contours(
+            axes, [np.array([(x, top), (x, bottom)])], look.contour_ink or look.ink, look.casing, plan.bar
+        )
 
 
 def _font_files(lines: Iterable[Line], folder: Path) -> dict[Face, Path]:

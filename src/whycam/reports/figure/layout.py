@@ -16,6 +16,8 @@ from whycam.reports.figure.options import FigureOptions
 Tone: TypeAlias = Literal["ink", "faint", "alarm"]
 Rect: TypeAlias = tuple[float, float, float, float]
 """(left, top, right, bottom) in points."""
+Segments: TypeAlias = tuple[tuple[str, Tone], ...]
+"""One line's pieces of text, each in its tone."""
 
 POINTS = 72.0
 MARGIN, GAP, BLOCK_GAP, ROW_GAP = 4.0, 3.0, 14.0, 6.0
@@ -184,22 +186,21 @@ def _plan(content: Content, options: FigureOptions, frame: Frame) -> Plan:
 
 
 def _heads(headings: Sequence[str], frame: Frame) -> list[list[str]] | None:
-    """Return each column's heading on at most two lines; None where one does not fit whole."""
-    heads = []
-    for at, heading in enumerate(headings):
-        lines = _wrapped(f"{letter_of(at)} {heading}", frame.cell, HEAD)
-        if len(lines) > LINES_A_PIECE or any(ELLIPSIS in line for line in lines):
-            return None
-        heads.append(lines)
-    return heads
+    """Return each column's heading: behind its letter, else all below theirs; None where one does not fit."""
+    beside = [[f"{letter_of(at)} {heading}"] for at, heading in enumerate(headings)]
+    if all(width_of(line, HEAD) <= frame.cell for [line] in beside):
+        return beside
+    below = [_wrapped(heading, frame.cell, HEAD) for heading in headings]
+    whole = all(len(lines) <= LINES_A_PIECE and ELLIPSIS not in "".join(lines) for lines in below)
+    return [[letter_of(at), *lines] for at, lines in enumerate(below)] if whole else None
 
 
 def _add_heads(plan: Plan, frame: Frame, heads: Sequence[Sequence[str]]) -> None:
-    """Write the heads above each block, their last lines level."""
+    """Write the heads above each block, their first lines level."""
     high = max(len(lines) for lines in heads)
     for block in range(frame.blocks):
         for column, lines in enumerate(heads):
-            for number, text in enumerate(lines, high - len(lines)):
+            for number, text in enumerate(lines):
                 left = frame.cell_left(block, column) + (frame.cell - width_of(text, HEAD)) / 2
                 plan.lines.append(Line(text, left, _baseline(plan.bottom, number, HEAD), HEAD))
     plan.bottom += high * _high(HEAD) + 1
@@ -210,9 +211,9 @@ def _add_band(plan: Plan, frame: Frame, content: Content, band: range, *, folded
     words = [_fitted(content.images[at].words, frame.block, BODY) for at in band]
     high = max(len(lines) for lines in words)
     for block, lines in enumerate(words):
-        for number, (text, tone) in enumerate(lines, high - len(lines)):
+        for number, segments in enumerate(lines, high - len(lines)):
             baseline = _baseline(plan.bottom, number, BODY)
-            plan.lines.append(Line(text, frame.block_left(block), baseline, BODY, tone))
+            plan.lines += _placed(segments, frame.block_left(block), baseline, BODY)
     top = plan.bottom + high * _high(BODY) + 1
     bottoms = [
         _add_cells(plan, frame, content.images[at], at, block, top, folded=folded)
@@ -280,12 +281,12 @@ def _add_legend(plan: Plan, content: Content, options: FigureOptions, frame: Fra
         plan.lines.append(Line(text, at, _baseline(plan.bar[3] + 0.5, 0, SMALL), SMALL))
     beside = Plan(plan.width, top - 1.5, plan.cell)
     start = right + 2 * GAP
-    for text in meaning(options):
-        _add_text(beside, text, start, plan.width - MARGIN - start, "ink")
+    for text, tone in _footers(content, options):
+        for line in _wrapped(text, plan.width - MARGIN - start, SMALL):
+            beside.lines.append(Line(line, start, _baseline(beside.bottom, 0, SMALL), SMALL, tone))
+            beside.bottom += _high(SMALL)
     plan.lines += beside.lines
     plan.bottom = max(beside.bottom, plan.bar[3] + 0.5 + _high(SMALL))
-    for text, tone in _footers(content):
-        _add_text(plan, text, MARGIN, plan.width - 2 * MARGIN, tone)
 
 
 def meaning(options: FigureOptions) -> tuple[str, str]:
@@ -295,42 +296,53 @@ def meaning(options: FigureOptions) -> tuple[str, str]:
     if options.levels:
         values = " and ".join(f"{level:g}" for level in options.levels)
         lines = f"; line{'s' if len(options.levels) > 1 else ''} at {values}"
+    look = options.look
+    shown = "shown by their lines alone" if look.lines_only else look.opacity.describe()
     return (
         f"evidence for the class, relative: 0 none, 1 {whose}{lines}",
-        f"maps rectified, resized (bilinear), divided by the maximum; {options.look.opacity.describe()}",
+        f"maps rectified, resized (bilinear), divided by the maximum; {shown}",
     )
 
 
-def _footers(content: Content) -> Iterator[tuple[str, Tone]]:
+def _footers(content: Content, options: FigureOptions) -> Iterator[tuple[str, Tone]]:
+    for text in meaning(options):
+        yield text, "ink"
     for caution in content.cautions:
         yield caution, "alarm"
     if len(content.images) < content.total:
         yield f"{len(content.images)} of {content.total} images shown", "faint"
 
 
-def _add_text(plan: Plan, text: str, left: float, width: float, tone: Tone) -> None:
-    for line in _wrapped(text, width, SMALL):
-        plan.lines.append(Line(line, left, _baseline(plan.bottom, 0, SMALL), SMALL, tone))
-        plan.bottom += _high(SMALL)
-
-
 def _add_pieces(plan: Plan, pieces: Sequence[Words], left: float, width: float, size: float) -> None:
-    for text, tone in _fitted(pieces, width, size):
-        plan.lines.append(Line(text, left, _baseline(plan.bottom, 0, size), size, tone))
+    for segments in _fitted(pieces, width, size):
+        plan.lines += _placed(segments, left, _baseline(plan.bottom, 0, size), size)
         plan.bottom += _high(size)
 
 
-def _fitted(pieces: Sequence[Words], width: float, size: float) -> list[tuple[str, Tone]]:
+def _fitted(pieces: Sequence[Words], width: float, size: float) -> list[Segments]:
     """Set pieces beside each other where they fit, else on lines of their own, two at most for each."""
-    lines: list[tuple[str, Tone]] = []
+    lines: list[Segments] = []
     for piece in pieces:
         tone: Tone = "alarm" if piece.wrong else "ink"
-        joined = f"{lines[-1][0]}{SEPARATOR}{piece.text}" if lines else ""
-        if lines and lines[-1][1] == tone and width_of(joined, size) <= width:
-            lines[-1] = joined, tone
-            continue
-        lines += [(line, tone) for line in _on_two_lines(piece.text, width, size)]
+        if lines:
+            joined = (*lines[-1], (SEPARATOR, "ink"), (piece.text, tone))
+            if _width(joined, size) <= width:
+                lines[-1] = joined
+                continue
+        lines += [((line, tone),) for line in _on_two_lines(piece.text, width, size)]
     return lines
+
+
+def _width(segments: Segments, size: float) -> float:
+    return sum(width_of(text, size) for text, _ in segments)
+
+
+def _placed(segments: Segments, left: float, baseline: float, size: float) -> Iterator[Line]:
+    """Put the segments of a line one behind the other; no line is made of white space."""
+    for text, tone in segments:
+        indent = width_of(text, size) - width_of(text.lstrip(" "), size)
+        yield Line(text.strip(" "), left + indent, baseline, size, tone)
+        left += width_of(text, size)
 
 
 def _on_two_lines(text: str, width: float, size: float) -> list[str]:

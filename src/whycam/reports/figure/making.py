@@ -88,7 +88,9 @@ class FigureResult:
         return tuple(dict.fromkeys(panel.method for panel in self.panels if panel.method is not None))
 
 
-def write_figure(runs: Sequence[Run], folder: Path, *, options: FigureOptions | None = None) -> FigureResult:
+def write_figure(
+    runs: Sequence[Run], folder: Path, *, options: FigureOptions = DEFAULT_OPTIONS
+) -> FigureResult:
     """Draw runs into ``folder/figure.pdf`` and ``folder/figure.png``, each there whole or not at all.
 
     One run gives images x methods, or images x classes where its rows have several targets; several give

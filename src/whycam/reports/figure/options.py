@@ -24,7 +24,8 @@ LEAST_DPI, MOST_DPI = 300, 1200
 class FigureStyle:
     """A figure's look: ``contours`` are heatmap values whose lines are drawn, ``contour_ink`` their colour.
 
-    Without a ``contour_ink`` each line has its level's colour in the colormap.
+    Without a ``contour_ink`` each line has its level's colour in the colormap. ``casing`` is drawn on both
+    sides of a line, so that it is seen on any ground.
     """
 
     summary: str
@@ -38,6 +39,12 @@ class FigureStyle:
     tone: GroundTone = "colour"
     contours: tuple[float, ...] = (0.5,)
     contour_ink: str | None = "#ffffff"
+    casing: str = "#000000a6"
+
+    @property
+    def lines_only(self) -> bool:
+        """Whether no map is laid over the image in colour."""
+        return self.opacity == ConstantOpacity(0.0)
 
 
 STYLES: Mapping[str, FigureStyle] = MappingProxyType(
@@ -52,10 +59,11 @@ STYLES: Mapping[str, FigureStyle] = MappingProxyType(
             blank="#2b2e34",
         ),
         "contour-only": FigureStyle(
-            summary="lines at 0.5 and 0.8 of the maximum on the untouched image",
+            summary="lines at 0.5 and 0.8 of the maximum on the image itself",
             opacity=ConstantOpacity(0.0),
             contours=(0.5, 0.8),
             contour_ink=None,
+            casing="#ffffff",
         ),
         "print-gray": FigureStyle(
             summary="no colour: the image dimmed, evidence bright",
@@ -106,6 +114,10 @@ class FigureOptions:
             )
         if not LEAST_DPI <= self.dpi <= MOST_DPI:
             raise UsageError(f"the resolution is {self.dpi} dpi; expected {LEAST_DPI} to {MOST_DPI}")
+        if self.look.lines_only and not self.levels:
+            raise UsageError(
+                f"style {self.style!r} shows lines alone, and no contour level is given; give one"
+            )
         if self.rows < 1:
             raise UsageError(f"{self.rows} rows are asked for; expected at least 1")
         if not all(low < high for low, high in zip((0.0, *self.levels), (*self.levels, 1.0), strict=True)):

@@ -46,7 +46,9 @@ class Judge:
 class _Found:
     """What one pass over a run's light columns finds.
 
-    ``earliest`` are the first images that have a map, as (index, id, wrong); ``worst`` is the wrong prediction with the highest probability, as (-probability, index, id).
+    ``earliest`` are the first images that have a map, as (index, id, wrong); ``worst`` is the wrong
+    prediction with the highest probability, as (-probability, index, id); ``wanted`` are the ids asked for
+    that are there.
     """
 
     earliest: tuple[tuple[int, str, bool], ...]
@@ -60,9 +62,9 @@ def choose_images(runs: Sequence[Run], wanted: Sequence[str], most: int) -> Choi
     """Choose the images to show.
 
     Without ``wanted`` ids these are the first run's first that have a map, in the plan's order. Where none
-    of them was predicted wrong and another image was, the last gives way to the wrong prediction with the
-    highest probability in any of the runs (the first of equals). Memory grows by two numbers an image, no
-    more. Raises UsageError for an id that the first run lacks, RunError for a run without a single map.
+    of them was predicted wrong and another image was, the last of several gives way to the wrong prediction
+    with the highest probability in any of the runs (the first of equals). Memory grows by two numbers an
+    image, no more. Raises UsageError for an id that the first run lacks, RunError for a run without a map.
     """
     found = [_survey(run, most, frozenset(wanted)) for run in (runs[:1] if wanted else runs)]
     first = found[0]
@@ -128,6 +130,6 @@ def _with_a_wrong_one(found: Sequence[_Found], most: int) -> tuple[tuple[str, Re
     chosen: list[tuple[str, Reason]] = [(name, "first in the run") for name in names]
     worst = min((one.worst for one in found if one.worst), default=None)
     shown = any(wrong and name in names for one in found for _, name, wrong in one.earliest)
-    if worst is None or shown:
+    if worst is None or shown or most == 1:
         return tuple(chosen)
     return (*chosen[: most - 1], (worst[2], "wrong prediction"))
