@@ -1,5 +1,6 @@
 """What is on a figure, before any of it has a place: columns, images, their words and maps."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -10,9 +11,11 @@ from PIL import Image
 
 from whycam.errors import UsageError
 from whycam.explanation import caution_in
-from whycam.render import printable
+from whycam.render import MissingGlyphWarning, printable
+from whycam.render.fonts import needs_shaping, tidy
 from whycam.reports.figure.options import Arrangement, FigureOptions
 from whycam.reports.figure.selection import Choice, Judge, Reason, choose_images, rows_of_images
+from whycam.reports.figure.typefaces import letters_are_joined
 from whycam.rows import name_of
 from whycam.store import Row, Run
 from whycam.types import CropGeometry
@@ -113,7 +116,7 @@ def gather(runs: Sequence[Run], options: FigureOptions) -> Content:
 def class_text(index: int, class_names: Sequence[str] | None) -> str:
     """Return a class's name where a font can draw it, else its index."""
     name = name_of(index, class_names)
-    return f"class {index}" if name is None else printable(name, f"class {index}")
+    return f"class {index}" if name is None else _drawn(name, f"class {index}")
 
 
 def letter_of(place: int) -> str:
@@ -340,7 +343,20 @@ def _words(
 
 def _label_text(label: str, class_names: Sequence[str] | None) -> str:
     known = class_names or ()
-    return printable(label, f"class {known.index(label)}") if label in known else label
+    return _drawn(label, f"class {known.index(label)}" if label in known else ascii(label)[1:-1])
+
+
+def _drawn(name: str, fallback: str) -> str:
+    """Return a name if it can be drawn as it is read, else what stands for it, with a MissingGlyphWarning."""
+    if needs_shaping(tidy(name)) and not letters_are_joined():
+        warnings.warn(
+            f"{name!a} cannot be drawn: this matplotlib does not join letters. {fallback!a} is drawn instead. "
+            "pip install 'matplotlib>=3.11'.",
+            MissingGlyphWarning,
+            stacklevel=2,
+        )
+        return fallback
+    return printable(name, fallback)
 
 
 def _cautions(runs: Sequence[Run], columns: Sequence[Column], arrangement: Arrangement) -> tuple[str, ...]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from whycam.render.colormaps import colour_table
 from whycam.render.fonts import Face
-from whycam.render.text import runs, text_width
-from whycam.reports.figure.layout import POINTS, Line, Plan
+from whycam.render.text import language_of, runs
+from whycam.reports.figure.layout import POINTS, Line, Plan, advance
 from whycam.reports.figure.options import FigureOptions
 from whycam.reports.figure.panels import Panel
 from whycam.reports.figure.typefaces import embeddable
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 # In points, on a cell as large as this or larger; thinner on smaller ones.
 _LINE_WIDTH, _CASING_WIDTH, _FULL_CELL = 0.75, 1.5, 100.0
-_LARGE = 128
-"""Pixels an em at which a piece's share of its line's width is measured."""
 
 # Nothing of the user's own settings may change a figure; 42 embeds TrueType instead of type 3.
 _SETTINGS: Any = {
@@ -139,7 +137,7 @@ def _draw_line(axes: "Axes", line: Line, ink: str, files: dict[Face, Path]) -> N
 
     x = line.left
     for run in runs(line.text):
-        axes.text(
+        text = axes.text(
             x,
             line.baseline,
             run.text,
@@ -149,4 +147,6 @@ def _draw_line(axes: "Axes", line: Line, ink: str, files: dict[Face, Path]) -> N
             va="baseline",
             parse_math=False,  # a dollar in a class name is a dollar
         )
-        x += text_width(run.text, _LARGE) * line.size / _LARGE
+        if hasattr(text, "set_language"):  # from matplotlib 3.11 on
+            text.set_language(language_of(run.text))
+        x += advance(run.text, line.size)

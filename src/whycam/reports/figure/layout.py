@@ -122,9 +122,14 @@ class Frame:
         return round(length * self.dpi / POINTS) * POINTS / self.dpi
 
 
+def advance(text: str, size: float) -> float:
+    """Return how far a text brings what is set behind it, in points."""
+    return text_width(text, size * _MAGNIFIED) / _MAGNIFIED
+
+
 def width_of(text: str, size: float) -> float:
-    """Return a line's width in points."""
-    return text_width(text, size * _MAGNIFIED) / _MAGNIFIED / _SLACK
+    """Return the width in points to keep free for a line."""
+    return advance(text, size) / _SLACK
 
 
 def plan_figure(content: Content, options: FigureOptions) -> Plan:
@@ -340,9 +345,9 @@ def _width(segments: Segments, size: float) -> float:
 def _placed(segments: Segments, left: float, baseline: float, size: float) -> Iterator[Line]:
     """Put the segments of a line one behind the other; no line is made of white space."""
     for text, tone in segments:
-        indent = width_of(text, size) - width_of(text.lstrip(" "), size)
+        indent = advance(text, size) - advance(text.lstrip(" "), size)
         yield Line(text.strip(" "), left + indent, baseline, size, tone)
-        left += width_of(text, size)
+        left += advance(text, size)
 
 
 def _on_two_lines(text: str, width: float, size: float) -> list[str]:

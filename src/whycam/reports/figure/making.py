@@ -174,5 +174,6 @@ def _panel(column: Column) -> FigurePanel:
 
 
 def _shown(image: ImageRow) -> ShownImage:
-    notes = [f"(a) {image.note}"] if image.note else []
-    return ShownImage(image.id, image.reason, image.label, image.predictions, image.wrong, tuple(notes))
+    said = (image.note, *(cell.note for cell in image.cells))
+    notes = tuple(f"{letter_of(at)} {note}" for at, note in enumerate(said) if note)
+    return ShownImage(image.id, image.reason, image.label, image.predictions, image.wrong, notes)

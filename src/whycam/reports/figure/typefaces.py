@@ -34,6 +34,13 @@ def embeddable(face: Face, characters: str, folder: Path) -> Path:
     return made
 
 
+def letters_are_joined() -> bool:
+    """Tell whether matplotlib lays out scripts whose letters join or stack: from 3.11 on."""
+    from matplotlib import ft2font
+
+    return hasattr(ft2font, "__libraqm_version__")
+
+
 def _make(face: Face, characters: str, place: Path) -> None:
     from fontTools import subset
 
