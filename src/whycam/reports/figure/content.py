@@ -13,6 +13,7 @@ from whycam.errors import UsageError
 from whycam.explanation import caution_in
 from whycam.render import MissingGlyphWarning, printable
 from whycam.render.fonts import needs_shaping, tidy
+from whycam.render.text import drawable
 from whycam.reports.figure.options import Arrangement, FigureOptions
 from whycam.reports.figure.selection import Choice, Judge, Reason, choose_images, rows_of_images
 from whycam.reports.figure.typefaces import letters_are_joined
@@ -50,7 +51,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Words:
-    """A piece of an image's text; ``wrong`` marks a wrong prediction."""
+    """A piece of an image's text, all of which fonts have; ``wrong`` marks a wrong prediction."""
 
     text: str
     wrong: bool = False
@@ -213,7 +214,7 @@ def _weights_file(run: Run) -> str | None:
 def _lettered(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:
     headings = names or [column.heading for column in columns]
     return tuple(
-        Column(letter_of(at + 1), heading, column.meaning, column.run, column.method, column.target)
+        Column(letter_of(at + 1), drawable(heading), column.meaning, column.run, column.method, column.target)
         for at, (column, heading) in enumerate(zip(columns, headings, strict=False))
     )
 
@@ -245,7 +246,7 @@ def _image(
         label=label,
         predictions=tuple(text for _, text, _ in said),
         wrong=any(verdicts) if verdicts else None,
-        words=words or (Words(name),),
+        words=words or (Words(drawable(name)),),
         cells=cells,
     )
 
@@ -332,9 +333,9 @@ def _words(
         if index is not None and index not in predicted:
             words.append(Words(f"explained: {class_text(index, class_names)}"))
         elif index is None and target:
-            words.append(Words(f"explained: {target}"))
+            words.append(Words(drawable(f"explained: {target}")))
     words += [
-        Words(f"{column.letter} {cell.note}")
+        Words(drawable(f"{column.letter} {cell.note}"))
         for column, cell in zip(columns, cells, strict=True)
         if cell.note
     ]
@@ -350,7 +351,7 @@ def _drawn(name: str, fallback: str) -> str:
     """Return a name if it can be drawn as it is read, else what stands for it, with a MissingGlyphWarning."""
     if needs_shaping(tidy(name)) and not letters_are_joined():
         warnings.warn(
-            f"{name!a} cannot be drawn: this matplotlib does not join letters. {fallback!a} is drawn instead. "
+            f"{name!a} cannot be drawn: this matplotlib joins no letters. {fallback!a} is drawn instead. "
             "pip install 'matplotlib>=3.11'.",
             MissingGlyphWarning,
             stacklevel=2,

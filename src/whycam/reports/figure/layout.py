@@ -1,12 +1,14 @@
 """Where everything on a figure goes, in points (1/72 inch) from the page's top left corner.
 
 A figure is planned as lines of text and tiles with their places, and then drawn. Tiles lie on whole pixels
-of the print resolution, so that their pictures are drawn pixel by pixel.
+of the print resolution, so that their pictures are drawn pixel by pixel. Measures are remembered: a plan is
+made several times, until it fits.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from whycam.render.text import ASCENT, DESCENT, ELLIPSIS, shorten, text_width, wrap
@@ -28,7 +30,7 @@ TALLEST = 9.0 * POINTS
 SMALLEST_CELL, LARGEST_CELL, LARGEST_ALONE = 44.0, 170.0, 190.0
 LEAST_SIDE = 3.0
 BAR = (90.0, 6.0)
-SHRINK = 0.93
+SHRINK = 0.85
 
 SEPARATOR = "  ·  "
 LINES_A_PIECE = 2
@@ -122,6 +124,7 @@ class Frame:
         return round(length * self.dpi / POINTS) * POINTS / self.dpi
 
 
+@lru_cache(maxsize=1 << 13)
 def advance(text: str, size: float) -> float:
     """Return how far a text brings what is set behind it, in points."""
     return text_width(text, size * _MAGNIFIED) / _MAGNIFIED
@@ -350,19 +353,21 @@ def _placed(segments: Segments, left: float, baseline: float, size: float) -> It
         left += advance(text, size)
 
 
-def _on_two_lines(text: str, width: float, size: float) -> list[str]:
+def _on_two_lines(text: str, width: float, size: float) -> tuple[str, ...]:
     """Break a text where it is too wide; the middle of what does not fit on the second line is left out."""
     lines = _wrapped(text, width, size)
     if len(lines) <= LINES_A_PIECE:
         return lines
     rest = text.split()[len(lines[0].split()) :]
-    return [lines[0], _shortened(" ".join(rest), width, size)]
+    return lines[0], _shortened(" ".join(rest), width, size)
 
 
-def _wrapped(text: str, width: float, size: float) -> list[str]:
-    return wrap(" ".join(text.split()), width * _MAGNIFIED * _SLACK, size * _MAGNIFIED)
+@lru_cache(maxsize=1 << 13)
+def _wrapped(text: str, width: float, size: float) -> tuple[str, ...]:
+    return tuple(wrap(" ".join(text.split()), width * _MAGNIFIED * _SLACK, size * _MAGNIFIED))
 
 
+@lru_cache(maxsize=1 << 13)
 def _shortened(text: str, width: float, size: float) -> str:
     return shorten(text, width * _MAGNIFIED * _SLACK, size * _MAGNIFIED)
 
