@@ -50,13 +50,14 @@ def _make(face: Face, characters: str, place: Path) -> None:
         cutter = subset.Subsetter(options)
         cutter.populate(text=characters)
         cutter.subset(font)
-        static = _pinned(font) if "fvar" in font else font
-        if "glyf" not in static:
-            _to_truetype(static)
-        static.save(place)
+        if "fvar" in font:
+            _pin(font)
+        if "glyf" not in font:
+            _to_truetype(font)
+        font.save(place)
 
 
-def _pinned(font: Any) -> Any:
+def _pin(font: Any) -> None:
     """Take a variable font at its regular weight, and at its default along every other axis."""
     from fontTools.varLib.instancer import instantiateVariableFont
 
@@ -66,7 +67,7 @@ def _pinned(font: Any) -> Any:
         else axis.defaultValue
         for axis in font["fvar"].axes
     }
-    return instantiateVariableFont(font, axes)
+    instantiateVariableFont(font, axes, inplace=True)
 
 
 def _to_truetype(font: Any) -> None:
