@@ -20,7 +20,7 @@ from whycam.reports.figure.content import gather
 from whycam.reports.figure.drawing import draw, saved
 from whycam.reports.figure.layout import POINTS, TALLEST, Plan, meaning, plan_figure
 from whycam.reports.figure.panels import make_panels
-from whycam.store import ModelRecord, Run
+from whycam.store import ModelRecord, Run, read_run
 
 LONG = (
     "Staffordshire bullterrier, Staffordshire bull terrier (a dog)",
@@ -389,13 +389,22 @@ def test_several_runs_of_other_targets_become_classes_and_of_other_methods_metho
     assert [column.heading for column in forced.columns] == ["before", "after"]
 
 
+def test_a_method_of_several_runs_is_told_apart_by_their_folders(make_run, tmp_path):
+    runs = []
+    for name in ("shallow", "deep"):
+        folder = shutil.copytree(make_run().folder, tmp_path / name)
+        runs.append(read_run(folder))
+    headings = [column.heading for column in gather(runs, small()).columns]
+    assert headings == ["gradcam shallow", "gradcam deep"]
+
+
 def test_methods_can_be_chosen_and_more_than_eight_are_said_to_be_left_out(make_run):
     run = make_run(methods=(*METHODS, "fem"))
     assert [c.method for c in gather([run], small(methods=("cam", "fem"))).columns] == ["cam", "fem"]
     content = gather([run], small())
     assert len(content.columns) == 8
     assert "8 of 9 columns are shown; left out: fem" in content.warnings
-    with pytest.raises(UsageError, match="no method 'lime'; pick some of gradcam"):
+    with pytest.raises(UsageError, match="no method 'lime' in these runs; pick some of gradcam"):
         gather([run], small(methods=("lime",)))
     with pytest.raises(UsageError, match="1 headings are given for 9 columns"):
         gather([run], small(names=("one",)))

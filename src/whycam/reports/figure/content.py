@@ -1,9 +1,7 @@
 """What is on a figure, before any of it has a place: columns, images, their words and maps."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -11,33 +9,16 @@ from PIL import Image
 
 from whycam.errors import UsageError
 from whycam.explanation import caution_in
-from whycam.render import MissingGlyphWarning, printable
-from whycam.render.fonts import needs_shaping, tidy
 from whycam.render.text import drawable
+from whycam.reports.figure.columns import COLUMN_LIMIT, Column, arrange, columns_of, lettered
 from whycam.reports.figure.options import Arrangement, FigureOptions
 from whycam.reports.figure.selection import Choice, Judge, Reason, choose_images, rows_of_images
-from whycam.reports.figure.typefaces import letters_are_joined
-from whycam.rows import name_of
+from whycam.reports.figure.words import class_text, named
 from whycam.store import Row, Run
 from whycam.types import CropGeometry
 
-COLUMN_LIMIT = 8
-"""Columns of maps on one figure; the rest is said to be left out."""
-
 MOST_PIXELS = 40_000_000
 """A picture in a run folder is small; a larger file is not what a run wrote."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of maps: which rows of which run, its heading, and what it is in full."""
-
-    letter: str
-    heading: str
-    meaning: str
-    run: int
-    method: str | None
-    target: str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,126 +77,21 @@ def gather(runs: Sequence[Run], options: FigureOptions) -> Content:
     choice = choose_images(runs, options.images, options.rows)
     names = [name for name, _ in choice.images]
     rows = [rows_of_images(run, names) for run in runs]
-    arrangement = options.columns or _arrangement(runs, rows)
-    found = _columns(arrangement, runs, rows, options.methods)
+    arrangement = options.columns or arrange(runs, rows)
+    found = columns_of(arrangement, runs, rows, options.methods)
     if options.names and len(options.names) != len(found):
         raise UsageError(
             f"{len(options.names)} headings are given for {len(found)} columns; give one a column"
         )
-    columns = _lettered(found[:COLUMN_LIMIT], options.names)
+    columns = lettered(found[:COLUMN_LIMIT], options.names)
     images = tuple(_image(name, reason, runs, rows, columns, arrangement) for name, reason in choice.images)
     return Content(
         arrangement=arrangement,
         columns=columns,
         images=images,
         total=choice.total,
-        cautions=_cautions(runs, columns, arrangement),
+        cautions=_cautions(runs, columns),
         warnings=tuple(_warnings(choice, found, arrangement, runs, columns)),
-    )
-
-
-def class_text(index: int, class_names: Sequence[str] | None) -> str:
-    """Return a class's name where a font can draw it, else its index."""
-    name = name_of(index, class_names)
-    return f"class {index}" if name is None else _drawn(name, f"class {index}")
-
-
-def letter_of(place: int) -> str:
-    """Return (a), (b), ... for the places 0, 1, ..."""
-    return f"({chr(ord('a') + place)})"
-
-
-def _arrangement(runs: Sequence[Run], rows: Sequence[Sequence[Row]]) -> Arrangement:
-    """Find what differs: several runs' weights, else their targets, else the methods."""
-    if len(runs) > 1:
-        models = {(run.manifest.model.reference, run.manifest.model.weights_sha256) for run in runs}
-        if len(models) > 1:
-            return "checkpoints"
-        methods = {tuple(method.name for method in run.manifest.methods) for run in runs}
-        return (
-            "classes" if len({run.manifest.target for run in runs}) > 1 and len(methods) == 1 else "methods"
-        )
-    several = len({(row.id, row.method) for row in rows[0]}) < len(rows[0])
-    return "classes" if several and len(_methods(rows[0])) == 1 else "methods"
-
-
-def _columns(
-    arrangement: Arrangement, runs: Sequence[Run], rows: Sequence[Sequence[Row]], wanted: Sequence[str]
-) -> list[Column]:
-    """List the columns, yet without letters."""
-    methods = [_wanted_methods(run, own, wanted) for run, own in zip(runs, rows, strict=True)]
-    if arrangement == "methods":
-        return [
-            Column("", method, method, at, method, None) for at, own in enumerate(methods) for method in own
-        ]
-    if arrangement == "checkpoints":
-        headings = _checkpoint_names(runs)
-        return [
-            Column(
-                "",
-                headings[at],
-                f"{run.manifest.model.reference}: {run.manifest.model.provenance}",
-                at,
-                own[0],
-                None,
-            )
-            for at, (run, own) in enumerate(zip(runs, methods, strict=True))
-        ]
-    return [
-        column
-        for at, (run, own) in enumerate(zip(runs, rows, strict=True))
-        for column in _class_columns(at, run, [row for row in own if row.method == methods[at][0]])
-    ]
-
-
-def _class_columns(at: int, run: Run, rows: Sequence[Row]) -> list[Column]:
-    """List a run's targets; one that means the same class for every image is named after it."""
-    columns = []
-    for target in dict.fromkeys(row.target for row in rows if row.target is not None):
-        classes = {row.target_class for row in rows if row.target == target and row.error is None}
-        only = next(iter(classes)) if len(classes) == 1 else None
-        heading = target if only is None else class_text(only, run.manifest.class_names)
-        columns.append(Column("", heading, target, at, rows[0].method, target))
-    return columns
-
-
-def _methods(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(row.method for row in rows if row.method is not None))
-
-
-def _wanted_methods(run: Run, rows: Sequence[Row], wanted: Sequence[str]) -> list[str]:
-    there = [method.name for method in run.manifest.methods]
-    there += [method for method in _methods(rows) if method not in there]
-    unknown = [method for method in wanted if method not in there]
-    if unknown:
-        raise UsageError(
-            f"the run {str(run.folder)!r} has no method {unknown[0]!r}; pick some of {', '.join(there)}"
-        )
-    return list(wanted) or there
-
-
-def _checkpoint_names(runs: Sequence[Run]) -> list[str]:
-    """Name runs by their weights' file, else by their model, else by their folder: what tells them apart."""
-    candidates = (
-        [PurePath(_weights_file(run) or "").name for run in runs],
-        [PurePath(run.manifest.model.reference).name for run in runs],
-        [Path(run.folder).resolve().name for run in runs],
-    )
-    apart = (names for names in candidates if len(set(names)) == len(names) and all(names))
-    return next(apart, [f"run {at + 1}" for at in range(len(runs))])
-
-
-def _weights_file(run: Run) -> str | None:
-    """Find the weights' file in a provenance such as ``weights of FILE (SHA-256 ...)``."""
-    _, found, rest = run.manifest.model.provenance.partition("weights of ")
-    return rest.partition(" (SHA-256")[0].partition(";")[0] if found else None
-
-
-def _lettered(columns: Sequence[Column], names: Sequence[str]) -> tuple[Column, ...]:
-    headings = names or [column.heading for column in columns]
-    return tuple(
-        Column(letter_of(at + 1), drawable(heading), column.meaning, column.run, column.method, column.target)
-        for at, (column, heading) in enumerate(zip(columns, headings, strict=False))
     )
 
 
@@ -277,11 +153,11 @@ def _picture(runs: Sequence[Run], rows: Sequence[Sequence[Row]]) -> tuple[Image.
     for run, own in zip(runs, rows, strict=True):
         for name in dict.fromkeys(row.picture for row in own if row.picture):
             path = run.folder / name
-            # a folder that came from elsewhere must not make us read outside of it
-            if not path.resolve().is_relative_to(run.folder.resolve()):
-                note = "picture outside the run folder"
-                continue
             try:
+                # a folder that came from elsewhere must not make us read outside of it
+                if not path.resolve().is_relative_to(run.folder.resolve()):
+                    note = "picture outside the run folder"
+                    continue
                 with Image.open(path) as opened:
                     if opened.width * opened.height > MOST_PIXELS:
                         note = "picture too large"
@@ -290,7 +166,7 @@ def _picture(runs: Sequence[Run], rows: Sequence[Sequence[Row]]) -> tuple[Image.
             except FileNotFoundError:
                 note = "picture file missing"
             # Pillow's readers raise these and more for a file that is not what it says
-            except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError):
+            except (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError):
                 note = "picture file broken"
     return None, note
 
@@ -344,23 +220,10 @@ def _words(
 
 def _label_text(label: str, class_names: Sequence[str] | None) -> str:
     known = class_names or ()
-    return _drawn(label, f"class {known.index(label)}" if label in known else ascii(label)[1:-1])
+    return named(label, f"class {known.index(label)}" if label in known else ascii(label)[1:-1])
 
 
-def _drawn(name: str, fallback: str) -> str:
-    """Return a name if it can be drawn as it is read, else what stands for it, with a MissingGlyphWarning."""
-    if needs_shaping(tidy(name)) and not letters_are_joined():
-        warnings.warn(
-            f"{name!a} cannot be drawn: this matplotlib joins no letters. {fallback!a} is drawn instead. "
-            "pip install 'matplotlib>=3.11'.",
-            MissingGlyphWarning,
-            stacklevel=2,
-        )
-        return fallback
-    return printable(name, fallback)
-
-
-def _cautions(runs: Sequence[Run], columns: Sequence[Column], arrangement: Arrangement) -> tuple[str, ...]:
+def _cautions(runs: Sequence[Run], columns: Sequence[Column]) -> tuple[str, ...]:
     """Say what a reader must know of the weights; with the letter where only some runs are concerned."""
     said: dict[str, list[str]] = {}
     for column in columns:

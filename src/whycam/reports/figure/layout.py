@@ -12,7 +12,8 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from whycam.render.text import ASCENT, DESCENT, ELLIPSIS, shorten, text_width, wrap
-from whycam.reports.figure.content import Content, ImageRow, Words, letter_of
+from whycam.reports.figure.columns import letter_of
+from whycam.reports.figure.content import Content, ImageRow, Words
 from whycam.reports.figure.options import FigureOptions
 
 Tone: TypeAlias = Literal["ink", "faint", "alarm"]

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from whycam.render import MissingGlyphWarning, Normalisation
-from whycam.reports.figure.content import Column, Content, ImageRow, gather, letter_of
+from whycam.reports.figure.columns import Column, letter_of
+from whycam.reports.figure.content import Content, ImageRow, gather
 from whycam.reports.figure.drawing import draw, saved
 from whycam.reports.figure.layout import POINTS, TALLEST, Plan, meaning, plan_figure
 from whycam.reports.figure.options import Arrangement, FigureOptions
