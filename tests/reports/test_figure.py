@@ -15,11 +15,12 @@ from PIL import Image
 
 from whycam.errors import RunError, UsageError
 from whycam.render.colormaps import colour_table
-from whycam.reports.figure import FigureOptions, selection, write_figure
+from whycam.reports.figure import FigureOptions, drawing, selection, write_figure
 from whycam.reports.figure.content import gather
 from whycam.reports.figure.drawing import draw, saved
 from whycam.reports.figure.layout import POINTS, TALLEST, Plan, meaning, plan_figure
 from whycam.reports.figure.panels import make_panels
+from whycam.reports.figure.typefaces import embeddable
 from whycam.store import ModelRecord, Run, read_run
 
 LONG = (
@@ -125,9 +126,18 @@ def long_run(make_run):
 
 
 @pytest.fixture(scope="module")
-def fonts(tmp_path_factory):
-    """Typefaces that were made once serve several figures."""
+def fonts_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("fonts")
+
+
+@pytest.fixture
+def fonts(fonts_folder, monkeypatch):
+    """Make each typeface once, with all characters that the figures need, instead of anew for each."""
+    everything = "".join(LONG) + "…"
+    monkeypatch.setattr(
+        drawing, "embeddable", lambda face, used, folder: embeddable(face, everything + used, folder)
+    )
+    return fonts_folder
 
 
 @pytest.mark.parametrize("width", [3.5, 7.0])
