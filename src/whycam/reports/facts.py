@@ -27,7 +27,7 @@ class RunFacts:
     """A run under a name that tells it from the others of a report, and what its rows say.
 
     ``images`` have a row, ``failures`` of them one with an error; the first few of those are named as
-    (id, error). ``labelled`` images were explained and have a label; ``right`` of them are predicted so.
+    (id, error). ``labelled`` images were explained and have a class as label; ``right`` are predicted so.
     """
 
     name: str
@@ -64,7 +64,7 @@ class RunFacts:
         return found
 
 
-_COLUMNS = ("index", "id", "label", "prediction", "prediction_name", "method", "layer", "grid", "blank", "error")
+_COLUMNS = ("index", "id", "label", "prediction", "method", "layer", "grid", "blank", "error")
 
 
 def facts_of(runs: Sequence[Run]) -> list[RunFacts]:
@@ -95,6 +95,7 @@ def _count(run: Run, name: str) -> RunFacts:
     facts = RunFacts(name, run, methods={method.name: MethodFacts() for method in run.manifest.methods})
     images, failed, judged = set[int](), set[int](), set[int]()
     failures: dict[str, str] = {}
+    names = run.manifest.class_names
     for table in run.batches(_COLUMNS):
         for row in table.to_pylist():
             images.add(row["index"])
@@ -104,9 +105,10 @@ def _count(run: Run, name: str) -> RunFacts:
                     failures.setdefault(plain_text(row["id"]) or "", plain_text(row["error"]) or "")
                 continue
             _count_map(facts.methods.setdefault(plain_text(row["method"]) or "", MethodFacts()), row)
-            if row["label"] is not None and row["index"] not in judged:
+            right = is_right(plain_text(row["label"]), row["prediction"], names)
+            if right is not None and row["index"] not in judged:
                 judged.add(row["index"])
-                facts.right += is_right(row)
+                facts.right += right
     facts.images, facts.failures, facts.labelled = len(images), len(failed), len(judged)
     facts.named_failures = tuple(failures.items())
     return facts
@@ -119,7 +121,11 @@ def _count_map(method: MethodFacts, row: Mapping[str, Any]) -> None:
     method.grids.add(tuple(row["grid"] or ()))
 
 
-def is_right(row: Mapping[str, Any]) -> bool:
-    """Tell whether a row's prediction is its label, which names the class or counts it."""
-    prediction = row["prediction"]
-    return prediction is not None and row["label"] in (row["prediction_name"], str(prediction))
+def is_right(label: str | None, prediction: int | None, class_names: Sequence[str] | None) -> bool | None:
+    """Tell whether a prediction is the label, a class's name or else its index; None if unknown."""
+    names = class_names or ()
+    if label is None or prediction is None:
+        return None
+    if label in names:
+        return prediction < len(names) and names[prediction] == label
+    return int(label) == prediction if label.isascii() and label.isdecimal() else None
