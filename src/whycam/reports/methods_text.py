@@ -1,7 +1,7 @@
 """The paragraphs for a paper's methods section, from the manifests and rows of runs and nothing else."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from whycam.reports.facts import RunFacts
 from whycam.reports.preprocessing_text import preprocessing_text
@@ -10,6 +10,7 @@ from whycam.reports.sentences import (
     cited,
     counted,
     failures_text,
+    joined,
     keys_of,
     layer_text,
     listed,
@@ -42,8 +43,8 @@ def methods_text(runs: Sequence[RunFacts]) -> str:
         (_drawn, _images, failures_text),
         (_software, _resumed),
     )
-    texts = [_joined(together(runs, sentence) for sentence in sentences) for sentences in paragraphs]
-    texts[0] = _joined((comparison_text(runs), texts[0]))
+    texts = [joined(together(runs, sentence) for sentence in sentences) for sentences in paragraphs]
+    texts[0] = joined((comparison_text(runs), texts[0]))
     return "\n\n".join(texts) + "\n"
 
 
@@ -75,14 +76,10 @@ def comparison_text(runs: Sequence[RunFacts]) -> str:
     return f"{capital(counted(len(runs), 'run'))} are compared: {listed(facts.name for facts in runs)}. {how}"
 
 
-def _joined(sentences: Iterable[str]) -> str:
-    return " ".join(filter(None, sentences))
-
-
 def _network(facts: RunFacts) -> str:
     model = facts.manifest.model
     said = f"The explained network was {model.reference!r}{cited(_library_keys(facts))}, with {weights_text(model)}."
-    return _joined((said, weights_caution(model)))
+    return joined((said, weights_caution(model)))
 
 
 def _library_keys(facts: RunFacts) -> list[str]:
@@ -123,7 +120,7 @@ def _at(place: str, names: Sequence[str]) -> str:
 
 
 def _described(facts: RunFacts) -> str:
-    return _joined(_method(facts.manifest, name) for name in methods_of([facts]) if name not in CONTROLS)
+    return joined(_method(facts.manifest, name) for name in methods_of([facts]) if name not in CONTROLS)
 
 
 def _method(manifest: Manifest, name: str) -> str:
@@ -181,7 +178,7 @@ def _smoothed(facts: RunFacts) -> str:
     for text, names in by_text.items():
         which = "All maps" if len(names) == len(facts.methods) else f"The maps of {titles(names)}"
         sentences.append(f"{which} were {_smoothing(text)}.")
-    return _joined(sentences)
+    return joined(sentences)
 
 
 def _smoothing(text: str) -> str:

@@ -28,6 +28,11 @@ def counted(number: int, word: str) -> str:
     return f"{text} {word}{'' if number == 1 else 's'}"
 
 
+def joined(sentences: Iterable[str]) -> str:
+    """Return sentences as one paragraph, without those that are empty."""
+    return " ".join(filter(None, sentences))
+
+
 def capital(text: str) -> str:
     """Return a text with its first letter a capital."""
     return text[:1].upper() + text[1:]
