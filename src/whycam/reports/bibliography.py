@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one line a source
 r"""The entries that a report may cite, and BibTeX made of them.
 
 A field that was not certain is left out. ``bibtex`` writes pure ASCII: accents as LaTeX has them, the
@@ -14,11 +15,12 @@ _RESERVED = {**{character: f"\\{character}" for character in "&%$#_"}, "\\": r"\
 _RESERVED |= {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "{": r"\{", "}": r"\}"}
 _ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0308": '"', "\u0327": "c "}
 _INNER_CAPITAL = re.compile(r"[^\s:]*[^\s:(-][A-Z][^\s:]*|[^\s:]*\d[A-Z][^\s:]*")
+_PROPER = {"Shapley", "Sobol-based"}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A BibTeX entry: its kind, its authors ("Family, Given"; one in braces is a name as it is), its facts."""
+    """A BibTeX entry; an author is "Family, Given", or in braces a name that is taken as it is."""
 
     kind: str
     authors: tuple[str, ...]
@@ -121,10 +123,14 @@ def _author(name: str) -> str:
 
 
 def _title(title: str) -> str:
-    return " ".join(
-        f"{{{escaped(word)}}}" if _INNER_CAPITAL.fullmatch(word.strip(":,!?")) else escaped(word)
-        for word in title.split(" ")
-    )
+    return " ".join(map(_word, title.split(" ")))
+
+
+def _word(word: str) -> str:
+    bare = word.rstrip(":,!?")
+    if _INNER_CAPITAL.fullmatch(bare) or bare in _PROPER:
+        return f"{{{escaped(bare)}}}{word[len(bare) :]}"
+    return escaped(word)
 
 
 def _value(name: str, value: str) -> str:
@@ -140,7 +146,7 @@ def escaped(text: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    base, *marks = unicodedata.normalize("NFD", character)
-    if len(marks) == 1 and marks[0] in _ACCENTS:
-        return f"{{\\{_ACCENTS[marks[0]]}{base}}}"
+    apart = unicodedata.normalize("NFD", character)
+    if len(apart) == 2 and apart[1] in _ACCENTS:
+        return f"{{\\{_ACCENTS[apart[1]]}{apart[0]}}}"
     return _RESERVED.get(character, character)

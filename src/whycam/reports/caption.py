@@ -18,7 +18,7 @@ from whycam.reports.sentences import (
     weights_caution,
     weights_text,
 )
-from whycam.reports.wording import CONTROLS, title_of
+from whycam.reports.wording import CONTROLS, WORDS, title_of
 
 _OF_A_FIGURE = (
     "arrangement", "panels", "images", "total", "style", "colormap", "normalise", "levels", "warnings",
@@ -79,7 +79,7 @@ def caption_text(runs: Sequence[RunFacts], drawn: DrawnFigure) -> str:
 
 def _headline(shown: Sequence[RunFacts], drawn: DrawnFigure) -> str:
     references = dict.fromkeys(facts.manifest.model.reference for facts in shown)
-    network = listed(map(repr, references))
+    network = f"the network{'' if len(references) == 1 else 's'} {listed(map(repr, references))}"
     own = [name for name in drawn.methods if name not in CONTROLS]
     by = f"by {titles(own)}" if own else "by controls alone"
     if drawn.arrangement == "checkpoints":
@@ -91,7 +91,7 @@ def _headline(shown: Sequence[RunFacts], drawn: DrawnFigure) -> str:
 
 def _panels(runs: Sequence[RunFacts], drawn: DrawnFigure) -> str:
     said = [f"{panel['letter']} {_panel(runs, drawn, panel)}" for panel in drawn.panels]
-    text = f"{capital('; '.join(said))}."
+    text = f"Columns: {'; '.join(said)}."
     controls = [panel["letter"] for panel in drawn.maps if panel["method"] in CONTROLS]
     if not controls:
         return text
@@ -108,7 +108,9 @@ def _panel(runs: Sequence[RunFacts], drawn: DrawnFigure, panel: Mapping[str, Any
     if drawn.arrangement == "classes":
         return str(panel["heading"])
     several = len({other["run"] for other in drawn.maps}) > 1
-    return title_of(panel["method"]) + (f" in run {facts.name}" if several else "")
+    method = panel["method"]
+    what = f" ({WORDS[method].does})" if method in CONTROLS else ""
+    return f"{title_of(method)}{what}{f' in run {facts.name}' if several else ''}"
 
 
 def _explained(facts: RunFacts) -> str:
@@ -126,27 +128,29 @@ def _colours(drawn: DrawnFigure) -> str:
     )
     if not drawn.levels:
         return text
-    lines = "Lines are" if len(drawn.levels) > 1 else "The line is"
-    return f"{text} {lines} at {listed(f'{level:g}' for level in drawn.levels)}."
+    lines = "lines are" if len(drawn.levels) > 1 else "line is"
+    return f"{text} The {lines} drawn at {listed(f'{level:g}' for level in drawn.levels)}."
 
 
 def _chosen(drawn: DrawnFigure) -> str:
     by_reason: dict[str, list[str]] = {}
     for image in drawn.images:
         by_reason.setdefault(image["reason"], []).append(image["id"])
-    of = f"of {drawn.total}"
     first, wrong = by_reason.get("first in the run", []), by_reason.get("wrong prediction", [])
     asked = by_reason.get("asked for", [])
     said = []
     if first:
-        said.append(f"the first {len(first)} {of} in the run's order that have a map")
+        said.append(
+            f"the first {counted(len(first), 'image')} of {drawn.total} with a map, in the run's order"
+        )
     if wrong:
-        said.append(f"the most confident wrong prediction ({listed(wrong)})")
+        said.append(f"the wrong prediction of the highest probability ({listed(wrong)})")
     if asked:
-        said.append(f"{counted(len(asked), 'image')} {of}, chosen by name")
+        said.append(f"{counted(len(asked), 'image')} of {drawn.total}, chosen by name")
     marked = [image["id"] for image in drawn.images if image["wrong"] and image["id"] not in wrong]
-    also = f" Predicted wrong: {listed(marked)}." if marked else ""
-    return f"Shown: {listed(said)}.{also}" if said else ""
+    also = f"Predicted otherwise than labelled: {listed(marked)}." if marked else ""
+    are = "is" if len(drawn.images) == 1 else "are"
+    return joined((f"Shown {are} {listed(said)}." if said else "", also))
 
 
 def _unfinished(facts: RunFacts) -> str:

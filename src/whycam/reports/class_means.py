@@ -32,6 +32,7 @@ FEW = 5
 NO_CLASS = "(none)"
 """Stands for the class of images without a label, or without a prediction."""
 
+
 class Group(NamedTuple):
     """What is averaged: the maps of one method for the images of one class in one run."""
 
@@ -103,19 +104,26 @@ def class_means(runs: Sequence[RunFacts]) -> ClassMeans:
 def class_means_csv(found: ClassMeans) -> str:
     """Return the numbers as CSV, a line a class, method and run."""
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        ["run", "class", "class_from", "method", "grid", "maps", "consistency", "left_out", "other_class", "note"]
-    )
-    for mean in found.means:
-        consistency = "" if mean.consistency is None else f"{mean.consistency:.4f}"
-        grid = " x ".join(map(str, mean.mean.shape))
-        group = mean.group
-        writer.writerow(
-            [group.run, group.class_name, found.basis, group.method, grid, mean.maps, consistency]
-            + [mean.empty, mean.other_class, mean.note]
-        )
+    lines = [_line(mean, found.basis) for mean in found.means]
+    writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return file.getvalue()
+
+
+def _line(mean: ClassMean, basis: Basis) -> dict[str, object]:
+    return {
+        "run": mean.group.run,
+        "class": mean.group.class_name,
+        "class_from": basis,
+        "method": mean.group.method,
+        "grid": " x ".join(map(str, mean.mean.shape)),
+        "maps": mean.maps,
+        "consistency": "" if mean.consistency is None else f"{mean.consistency:.4f}",
+        "left_out": mean.empty,
+        "other_class": mean.other_class,
+        "note": mean.note,
+    }
 
 
 def _has_labels(facts: RunFacts) -> bool:

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from whycam.render import colorise, draw_text, resize
 from whycam.render.text import ASCENT, line_height, shorten, text_width, wrap
-from whycam.reports.class_means import ClassMean, ClassMeans
+from whycam.reports.class_means import FEW, ClassMean, ClassMeans
 
 CLASSES_SHOWN = 20
 """Classes on one picture, those with the most maps; it says how many it leaves out."""
@@ -19,16 +19,16 @@ COLUMNS_SHOWN = 10
 
 _DPI = 300
 _POINT = _DPI / 72
-_TEXT, _SMALL = 7 * _POINT, 6 * _POINT
+_TEXT, _SMALL, _SMALLEST = 7 * _POINT, 6 * _POINT, 4.5 * _POINT
 _GAP = 5 * _POINT
 _LARGEST_CELL = 0.9 * _DPI
 _INK, _FAINT, _GROUND = "#1a1a1a", "#5a5a5a", "#ffffff"
 
 _WHAT_IT_SAYS = (
-    "Mean of the maps in the frame of the network's view, each rectified, resized and divided by its maximum. "
-    "r: the mean correlation of a map with the mean of the others of its class; n: maps. Colours go from 0 to the "
-    "highest mean of the column, given under its name. Objects at different places average out: a flat mean and a "
-    "low r do not say that the network looked nowhere."
+    "Classes are the images' {basis}s. Mean of the maps in the frame of the network's view, each rectified, "
+    "resized and divided by its maximum. r: the mean correlation of a map with the mean of the others of its "
+    "class; n: maps. Colours go from 0 to the highest mean of the column, given under its name. Objects at "
+    "different places average out: a flat mean and a low r do not say that the network looked nowhere."
 )
 
 
@@ -87,17 +87,19 @@ class _Sheet:
         self._margin = 2 * _GAP
         self._width = width
         inner = width - 2 * self._margin
-        longest = max(text_width(name, _TEXT) for name in classes)
-        self._names = min(longest, inner / 4) + 2 * _GAP
+        named = max(text_width(name, _TEXT) for name in classes)
+        self._names = min(named, inner / 4) + 2 * _GAP
         pitch = (inner - self._names) / len(columns)
         self._cell = min(pitch - _GAP, _LARGEST_CELL)
         self._pitch = self._cell + _GAP
         self._high = max(1.0, self._cell * min(max(aspect, 0.2), 5.0))
+        longest = max(text_width(column.head, _TEXT) for column in columns)
+        self._head_size = max(_SMALLEST, min(_TEXT, _TEXT * self._pitch / longest))
         self._row = self._high + 2 * line_height(_SMALL) + _GAP
 
     def draw(self, columns_left: int, classes_left: int) -> Image.Image:
         """Paint the sheet; the numbers are of what is not on it."""
-        words = _WHAT_IT_SAYS
+        words = _WHAT_IT_SAYS.format(basis=self._found.basis)
         if classes_left > 0:
             words += f" {classes_left} more classes are in class_means.csv."
         if columns_left > 0:
@@ -121,7 +123,7 @@ class _Sheet:
         return self._margin + self._names + column * self._pitch
 
     def _head(self, pen: ImageDraw.ImageDraw, column: _Column, left: float) -> None:
-        self._centred(pen, column.head, left, self._margin, _TEXT, _INK)
+        self._centred(pen, column.head, left, self._margin, self._head_size, _INK)
         highest = f"0 to {column.highest:.2f}"
         self._centred(pen, highest, left, self._margin + line_height(_TEXT), _SMALL, _FAINT)
 
@@ -140,9 +142,12 @@ class _Sheet:
                 self._numbers(pen, mean, left, top + self._high)
 
     def _numbers(self, pen: ImageDraw.ImageDraw, mean: ClassMean, left: float, top: float) -> None:
-        said = "r –" if mean.consistency is None else f"r {mean.consistency:.2f}".replace("-", "−")
+        said = "r –"
+        if mean.consistency is not None:
+            # + 0.0: no minus before a zero
+            said = f"r {round(mean.consistency, 2) + 0.0:.2f}".replace("-", "−")
         self._centred(pen, said, left, top, _SMALL, _INK)
-        few = " (few)" if "fewer" in mean.note else ""
+        few = " (few)" if mean.maps < FEW else ""
         self._centred(pen, f"n {mean.maps}{few}", left, top + line_height(_SMALL), _SMALL, _FAINT)
 
     def _picture(self, mean: ClassMean, highest: float) -> Image.Image:
@@ -163,6 +168,10 @@ def _write(pen: ImageDraw.ImageDraw, text: str, left: float, top: float, size: f
 
 def view_aspect(size: object) -> float:
     """Return height by width of a network's view from its manifest; 1 where that is not said."""
-    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) and side > 0 for side in size):
+    if (
+        isinstance(size, Sequence)
+        and len(size) == 2
+        and all(isinstance(side, int) and side > 0 for side in size)
+    ):
         return float(np.divide(*size))
     return 1.0

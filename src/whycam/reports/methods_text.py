@@ -64,7 +64,10 @@ def comparison_text(runs: Sequence[RunFacts]) -> str:
     manifests = [facts.manifest for facts in runs]
     aspects: dict[str, Callable[[Manifest], object]] = {
         "the network": lambda manifest: manifest.model.reference,
-        "the network's weights": lambda manifest: (manifest.model.weights_sha256, weights_text(manifest.model)),
+        "the network's weights": lambda manifest: (
+            manifest.model.weights_sha256,
+            weights_text(manifest.model),
+        ),
         "what is explained": lambda manifest: manifest.target,
         "the methods": lambda manifest: manifest.methods,
         "the explained layer": lambda manifest: manifest.layer and manifest.layer.paths,
@@ -78,7 +81,8 @@ def comparison_text(runs: Sequence[RunFacts]) -> str:
 
 def _network(facts: RunFacts) -> str:
     model = facts.manifest.model
-    said = f"The explained network was {model.reference!r}{cited(_library_keys(facts))}, with {weights_text(model)}."
+    name = f"{model.reference!r}{cited(_library_keys(facts))}"
+    said = f"The explained network was {name}, with {weights_text(model)}."
     return joined((said, weights_caution(model)))
 
 
@@ -125,8 +129,8 @@ def _described(facts: RunFacts) -> str:
 
 def _method(manifest: Manifest, name: str) -> str:
     if name not in WORDS:
-        given = _parameters(manifest, name)
-        return f"The method {name!r}{given} is not one of whycam's own; its formula and source are its package's."
+        said = f"The method {name!r}{_parameters(manifest, name)} is not one of whycam's own"
+        return f"{said}: its formula and its source are those that its package names."
     words = WORDS[name]
     return f"{words.title}{cited(words.keys)} {words.does}{_parameters(manifest, name)}."
 
@@ -214,7 +218,9 @@ def _cells(grid: tuple[int, ...]) -> str:
 
 def _images(facts: RunFacts) -> str:
     planned = facts.manifest.image_count
-    said = f"{capital(counted(facts.explained, 'image'))} {'was' if facts.explained == 1 else 'were'} explained"
+    said = (
+        f"{capital(counted(facts.explained, 'image'))} {'was' if facts.explained == 1 else 'were'} explained"
+    )
     if not facts.manifest.finished:
         said += f" so far, of {planned} planned: the run is not finished"
     if facts.labelled:

@@ -36,7 +36,9 @@ def _resized(recorded: Mapping[str, Any]) -> str:
     if recorded["resize"] == "keep":
         return text
     if recorded.get("side_multiple", 1) != 1:
-        text += f", both edges rounded {recorded['side_rounding']} to a multiple of {recorded['side_multiple']}"
+        text += (
+            f", both edges rounded {recorded['side_rounding']} to a multiple of {recorded['side_multiple']}"
+        )
     smooth = "" if recorded.get("antialias", True) else ", without antialiasing"
     return f"{text} ({recorded['interpolation']} interpolation{smooth})"
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - one line a method
 """What each method is called in a paper, what it does in one sentence, and whom to cite: a line a method.
 
 The sentences say what the docstrings of ``whycam.methods`` say in formulas. Numbers that a user can set are
