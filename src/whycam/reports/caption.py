@@ -140,9 +140,8 @@ def _chosen(drawn: DrawnFigure) -> str:
     asked = by_reason.get("asked for", [])
     said = []
     if first:
-        said.append(
-            f"the first {counted(len(first), 'image')} of {drawn.total} with a map, in the run's order"
-        )
+        some = "image" if len(first) == 1 else counted(len(first), "image")
+        said.append(f"the first {some} with a map (of {drawn.total} in the run)")
     if wrong:
         said.append(f"the wrong prediction of the highest probability ({listed(wrong)})")
     if asked:
