@@ -7,8 +7,9 @@ an object that is somewhere else in every image: those average out, whatever the
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
@@ -28,6 +29,9 @@ LARGEST_GRID = 64
 
 FEW = 5
 """A mean of fewer maps is noted: it shows those images rather than their class."""
+
+AT_ONCE = 64
+"""Maps that are prepared together."""
 
 NO_CLASS = "(none)"
 """Stands for the class of images without a label, or without a prediction."""
@@ -135,12 +139,11 @@ def _has_labels(facts: RunFacts) -> bool:
 def _means_of(facts: RunFacts, basis: Basis) -> Iterator[ClassMean]:
     grids = {name: _common_grid(method.grids) for name, method in facts.methods.items() if method.grids}
     sums: dict[Group, _Sum] = {}
-    for group, row in _rows(facts, basis):
-        values = _normalised(row, grids[group.method])
+    for group, row, values in _prepared(facts, basis, grids):
         entry = sums.setdefault(group, _Sum(np.zeros(grids[group.method])))
         _add(entry, values, other_class=_explains_another(row, basis, facts.manifest.class_names))
-    for group, row in _rows(facts, basis):
-        _compare(sums[group], _normalised(row, grids[group.method]))
+    for group, _, values in _prepared(facts, basis, grids):
+        _compare(sums[group], values)
     order = list(facts.methods)
     for group in sorted(sums, key=lambda group: (order.index(group.method), -sums[group].maps, group)):
         entry = sums[group]
@@ -161,12 +164,20 @@ def _common_grid(grids: set[tuple[int, ...]]) -> tuple[int, ...]:
     return tuple(min(max(lengths), LARGEST_GRID) for lengths in zip(*some, strict=True))
 
 
-def _rows(facts: RunFacts, basis: Basis) -> Iterator[tuple[Group, Row]]:
-    """Yield each row that has a map and no error, with the group that it belongs to."""
+def _prepared(
+    facts: RunFacts, basis: Basis, grids: Mapping[str, tuple[int, ...]]
+) -> Iterator[tuple[Group, Row, NDArray[np.float64]]]:
+    """Yield each row that has a map and no error, with its group and its map on its method's grid."""
     names = facts.manifest.class_names or ()
-    for row in facts.run.rows():
-        if row.error is None and row.map is not None:
-            yield Group(facts.name, row.method or "", _class_of(row, basis, names)), row
+    rows = (row for row in facts.run.rows() if row.error is None and row.map is not None)
+    while some := list(islice(rows, AT_ONCE)):
+        alike: dict[tuple[str, tuple[int, ...] | None], list[Row]] = {}
+        for row in some:
+            alike.setdefault((row.method or "", row.grid), []).append(row)
+        for (method, _), own in alike.items():
+            values = _normalised([row.map for row in own if row.map is not None], grids[method])
+            for row, one in zip(own, values, strict=True):
+                yield Group(facts.name, method, _class_of(row, basis, names)), row, one
 
 
 def _class_of(row: Row, basis: Basis, names: Sequence[str]) -> str:
@@ -180,14 +191,15 @@ def _class_of(row: Row, basis: Basis, names: Sequence[str]) -> str:
     return names[int(label)] if known else label
 
 
-def _normalised(row: Row, grid: tuple[int, ...]) -> NDArray[np.float64]:
-    """Return a row's map on this grid, in [0, 1]; zeros where it shows nothing, or has other axes."""
-    if row.map is None or row.map.ndim != len(grid):
-        return np.zeros(grid)
-    maps = rectify(torch.from_numpy(row.map)[None])
-    if any(cells > wanted for cells, wanted in zip(row.map.shape, grid, strict=True)):
-        maps = _averaged_down(maps, tuple(map(min, row.map.shape, grid)))
-    values: NDArray[np.float64] = normalise(resize(maps, grid))[0].double().numpy()
+def _normalised(maps: Sequence[NDArray[np.float32]], grid: tuple[int, ...]) -> NDArray[np.float64]:
+    """Bring maps of one size to this grid, in [0, 1]; zeros where they have other axes."""
+    size = maps[0].shape
+    if len(size) != len(grid):
+        return np.zeros((len(maps), *grid))
+    raised = rectify(torch.from_numpy(np.stack(maps)))
+    if any(cells > wanted for cells, wanted in zip(size, grid, strict=True)):
+        raised = _averaged_down(raised, tuple(map(min, size, grid)))
+    values: NDArray[np.float64] = normalise(resize(raised, grid)).double().numpy()
     return values
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from whycam.errors import UsageError
+from whycam.errors import RunError, UsageError
 from whycam.render import DEFAULT_COLORMAP
 from whycam.reports.bibliography import bibtex
 from whycam.reports.caption import DrawnFigure, caption_text
@@ -21,7 +21,7 @@ from whycam.reports.methods_text import citation_keys, methods_text
 from whycam.reports.options import PARTS, Part, ReportOptions, ReportSummary
 from whycam.reports.record import RECORD_NAME, Record, fingerprint, made_from
 from whycam.store import Run
-from whycam.store.files import make_folders, remove_files, run_errors, sync_folder, write_atomically
+from whycam.store.files import make_folders, one_line, remove_files, sync_folder, write_atomically
 from whycam.store.lock import FolderLock
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -55,7 +55,7 @@ class _Work:
         return self.options.colormap or DEFAULT_COLORMAP
 
     def write(self, name: str, content: bytes) -> None:
-        with run_errors(f"write {name!r} into {str(self.folder)!r}"):
+        with _file_errors(f"write {name!r} into {str(self.folder)!r}"):
             write_atomically(self.folder / name, self.folder / _SCRATCH, lambda file: file.write(content))
             sync_folder(self.folder)
 
@@ -173,14 +173,26 @@ def _with_needed(asked: Sequence[Part]) -> list[Part]:
 
 
 @contextmanager
+def _file_errors(action: str) -> Iterator[None]:
+    """Turn an OSError of the body into a RunError in one line."""
+    try:
+        yield
+    except OSError as error:
+        raise RunError(
+            f"cannot {action}: {one_line(error.strerror or error)}; expected a folder that you may write, on a "
+            "disk with room; mend that or choose another --out, and call again: what was finished is kept"
+        ) from error
+
+
+@contextmanager
 def _writing(folder: Path) -> Iterator[None]:
     """Hold the folder's lock, with a place for files that are not yet whole."""
     place = f"write the report into {str(folder)!r}"
-    with run_errors(place):
+    with _file_errors(place):
         make_folders(folder)
         lock = FolderLock.acquire(folder / _LOCK)
     try:
-        with run_errors(place):
+        with _file_errors(place):
             # what a killed report left
             remove_files(folder / _SCRATCH)
             for path in folder.iterdir():
