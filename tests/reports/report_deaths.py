@@ -1,9 +1,9 @@
 """Writes reports in processes that are killed: the program behind test_report.py.
 
-``report_deaths.py RUN FOLDER STRIDE PART...``: each life is a forked child that is sent SIGKILL at its n-th
-call that changes the disk, for every STRIDE-th n, and after each death a whole life follows. Its files must be
-those of a report that was never killed. Prints one JSON object: how many lives died, and how many files the
-lives after them kept.
+``report_deaths.py RUN FOLDER PART...``: each life is a forked child that is sent SIGKILL at its n-th call
+that changes the disk, for every n, and after each death a whole life follows. Its files must be those of a
+report that was never killed. Prints one JSON object: how many lives died, and how many files the lives after
+them kept.
 """
 
 import json
@@ -84,7 +84,7 @@ def one_death(run: Path, place: Path, parts: Any, n: int) -> tuple[bool, set[str
     return killed, kept
 
 
-def main(run: Path, folder: Path, stride: int, parts: Any) -> dict[str, int]:
+def main(run: Path, folder: Path, parts: Any) -> dict[str, int]:
     os.fsync = lambda descriptor: None  # what a dead process has written is there without
     live(run, folder / "whole", parts)
     place, kept, deaths, n = folder / "killed", 0, 0, 1
@@ -94,8 +94,8 @@ def main(run: Path, folder: Path, stride: int, parts: Any) -> dict[str, int]:
         assert len(os.listdir(place)) == len(content(place)), f"a folder is left after death {n}"
         if not killed:
             return {"died": deaths, "kept": kept}
-        deaths, kept, n = deaths + 1, kept + len(found), n + stride
+        deaths, kept, n = deaths + 1, kept + len(found), n + 1
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])))
+    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])))

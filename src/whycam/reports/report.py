@@ -28,7 +28,8 @@ Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of images that are on the page and the number planned."""
 
 _SCRATCH, _LOCK = ".tmp", ".lock"
-_LEFT_BEHIND = re.compile(r"\d{6}\.tmp")
+_LEFT_BEHIND = re.compile(r"\.(tmp|report|figure-.*)")
+"""Folders of files that are not yet whole; what a killed report left in them is never read."""
 
 
 @dataclass
@@ -179,8 +180,8 @@ def _file_errors(action: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunError(
-            f"cannot {action}: {one_line(error.strerror or error)}; expected a folder that you may write, on a "
-            "disk with room; mend that or choose another --out, and call again: what was finished is kept"
+            f"cannot {action}: {one_line(error.strerror or error)}; expected a folder that you may write, "
+            "on a disk with room; mend that or choose another --out, and call again: what is finished is kept"
         ) from error
 
 
@@ -193,11 +194,8 @@ def _writing(folder: Path) -> Iterator[None]:
         lock = FolderLock.acquire(folder / _LOCK)
     try:
         with _file_errors(place):
-            # what a killed report left
-            remove_files(folder / _SCRATCH)
-            for path in folder.iterdir():
-                if _LEFT_BEHIND.fullmatch(path.name):
-                    path.unlink()
+            for path in [path for path in folder.iterdir() if _LEFT_BEHIND.fullmatch(path.name)]:
+                remove_files(path)
             make_folders(folder / _SCRATCH)
         yield
     finally:
