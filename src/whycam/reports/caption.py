@@ -72,7 +72,8 @@ def caption_text(runs: Sequence[RunFacts], drawn: DrawnFigure) -> str:
         together(shown, failures_text),
         together(shown, _unfinished),
         _notes(drawn),
-        *(f"{capital(warning)}." for warning in drawn.warnings),
+        # the failures are said already, in other words
+        *(f"{capital(warning)}." for warning in drawn.warnings if " images failed" not in warning),
     )
     return joined(sentences) + "\n"
 

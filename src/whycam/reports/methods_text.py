@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from whycam.reports.facts import RunFacts
 from whycam.reports.preprocessing_text import preprocessing_text
@@ -39,8 +40,8 @@ def methods_text(runs: Sequence[RunFacts]) -> str:
     """
     paragraphs: Sequence[Sequence[Callable[[RunFacts], str]]] = (
         (_network, _preprocessing),
-        (_explained, _layer, _described, _controls, _smoothed),
-        (_drawn, _images, failures_text),
+        (_explained, _layer, *_descriptions(runs), _controls, _smoothed),
+        (_kept, _displayed, _images, failures_text),
         (_software, _resumed),
     )
     texts = [joined(together(runs, sentence) for sentence in sentences) for sentences in paragraphs]
@@ -123,8 +124,14 @@ def _at(place: str, names: Sequence[str]) -> str:
     return f"{titles(names)} {looked} at {where}"
 
 
-def _described(facts: RunFacts) -> str:
-    return joined(_method(facts.manifest, name) for name in methods_of([facts]) if name not in CONTROLS)
+def _descriptions(runs: Sequence[RunFacts]) -> list[Callable[[RunFacts], str]]:
+    """Return what says each method of the runs, one by one: those that runs share are said once."""
+    own = [name for name in methods_of(runs) if name not in CONTROLS]
+    return [partial(_described, name=name) for name in own]
+
+
+def _described(facts: RunFacts, name: str) -> str:
+    return _method(facts.manifest, name) if name in facts.methods else ""
 
 
 def _method(manifest: Manifest, name: str) -> str:
@@ -193,14 +200,20 @@ def _smoothing(text: str) -> str:
     return f"{SMOOTHINGS[match[1]].does}{cited(SMOOTHINGS[match[1]].keys)}{given}"
 
 
-def _drawn(facts: RunFacts) -> str:
-    grids = sorted({grid for method in facts.methods.values() for grid in method.grids})
-    how = listed(dict.fromkeys(_INTERPOLATION.get(len(grid), "linear") for grid in grids))
+def _kept(facts: RunFacts) -> str:
+    return f"Maps were kept signed and at their own resolution ({_grids(facts, _all_grids(facts))})."
+
+
+def _displayed(facts: RunFacts) -> str:
+    how = listed(dict.fromkeys(_INTERPOLATION.get(len(grid), "linear") for grid in _all_grids(facts)))
     return (
-        f"Maps were kept signed and at their own resolution ({_grids(facts, grids)}). For display, negative "
-        f"values were set to zero, the map was resized by {how} interpolation and then divided by its "
-        "maximum, in this order."
+        f"For display, negative values were set to zero, the map was resized by {how} interpolation and then "
+        "divided by its maximum, in this order."
     )
+
+
+def _all_grids(facts: RunFacts) -> list[tuple[int, ...]]:
+    return sorted({grid for method in facts.methods.values() for grid in method.grids})
 
 
 def _grids(facts: RunFacts, grids: Sequence[tuple[int, ...]]) -> str:
