@@ -94,7 +94,7 @@ class _Sheet:
         self._pitch = self._cell + _GAP
         self._high = max(1.0, self._cell * min(max(aspect, 0.2), 5.0))
         longest = max(text_width(column.head, _TEXT) for column in columns)
-        self._head_size = max(_SMALLEST, min(_TEXT, _TEXT * self._pitch / longest))
+        self._head_size = max(_SMALLEST, min(_TEXT, 0.95 * _TEXT * self._pitch / longest))
         self._row = self._high + 2 * line_height(_SMALL) + _GAP
 
     def draw(self, columns_left: int, classes_left: int) -> Image.Image:
