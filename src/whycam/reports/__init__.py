@@ -1,0 +1,1 @@
+"""Run folder -> page, figure, methods text; never loads a model."""

@@ -1,0 +1,103 @@
+"""A row as a cell of the page: the rectified map as bytes, and what colours it as `render` does."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from whycam.render.heatmaps import CONSTANT_TOLERANCE, rectify, resize
+from whycam.render.sampling import Span, linear_taps, resample_rows
+from whycam.reports.page.text import number, shown
+from whycam.rows import note_of
+from whycam.store import Manifest, Row
+
+LONGEST_MAP = 512
+"""Cells on a side: a finer map is averaged down to it, the size of the page's pictures."""
+
+STATES = ("", "shown", "uniform", "blank: all zero", "blank: nothing positive", "failed")
+"""What a cell's map is, by number; nothing at all comes first."""
+
+
+def input_size(manifest: Manifest) -> tuple[int, int] | None:
+    """Return the (height, width) that the run's model took, None where it differs from image to image."""
+    size, how = manifest.preprocessing.get("size"), manifest.preprocessing.get("resize")
+    if how == "bounded" or not isinstance(size, Sequence) or len(size) != 2:
+        return None
+    height, width = size
+    return (height, width) if isinstance(height, int) and isinstance(width, int) else None
+
+
+def state_of(row: Row, cell: Mapping[str, Any]) -> int:
+    """Return the number in ``STATES`` of what a row's map is."""
+    note = note_of(row)
+    if note:
+        return STATES.index(note)
+    if "map" not in cell:
+        return 0
+    return STATES.index("uniform" if cell["uniform"] else "shown")
+
+
+def cell_of(row: Row, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Return what the page needs of a row, as JSON values.
+
+    ``map`` is the base64 of a byte a cell, which times ``top`` / 255 is the rectified map on ``grid``
+    [height, width]; ``peak`` its maximum when it is resized to the model's input, or 1 where it is constant.
+    ``box`` is the part that the model saw, (top, left, bottom, right) in shares of the picture.
+    """
+    cell: dict[str, Any] = {
+        "layer": shown(row.layer or ""),
+        "target": shown(row.target or ""),
+        "class": row.target_class,
+        "error": None if row.error is None else shown(row.error),
+        "native": None if row.grid is None else list(row.grid),
+        "box": _box(row),
+        "seen": None if row.box is None else [number(side) for side in row.box],
+    }
+    if row.map is not None and row.error is None and row.map.size:
+        cell |= _coded(_plane(row.map), size)
+    return cell
+
+
+def _box(row: Row) -> list[float | None] | None:
+    if row.box is None or row.original is None:
+        return None
+    height, width = row.original
+    return [number(side / whole) for side, whole in zip(row.box, (height, width) * 2, strict=True)]
+
+
+def _plane(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    """Return a map's two axes as they are shown: a signal is one line high, a volume its maximum in depth."""
+    if values.ndim == 1:
+        return values[None]
+    return values if values.ndim == 2 else values.max(axis=0)
+
+
+def _coded(plane: NDArray[np.floating[Any]], size: tuple[int, int] | None) -> dict[str, Any]:
+    evidence = rectify(torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None])
+    resized = resize(evidence, size) if size is not None and plane.ndim == 2 else evidence
+    highest, lowest = resized.max().item(), resized.min().item()
+    uniform = highest - lowest <= CONSTANT_TOLERANCE * highest
+    values = _bounded(evidence[0].numpy())
+    top = float(values.max())
+    levels = np.rint(values * (255 / top)) if top > 0 else values
+    return {
+        "grid": list(values.shape),
+        "map": base64.b64encode(levels.astype(np.uint8).tobytes()).decode("ascii"),
+        "top": float(f"{top:.9g}"),
+        "peak": float(f"{highest:.9g}") if not uniform else 1.0,
+        "highest": float(f"{highest:.9g}"),
+        "uniform": bool(uniform and highest > 0),
+    }
+
+
+def _bounded(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
+    for axis in (0, 1):
+        cells = values.shape[axis]
+        if cells > LONGEST_MAP:
+            taps = linear_taps(Span(0, LONGEST_MAP, cells), range(LONGEST_MAP))
+            rows = values.astype(np.float32) if axis == 0 else values.T.astype(np.float32)
+            values = resample_rows(rows, taps) if axis == 0 else resample_rows(rows, taps).T
+    return values
