@@ -1,7 +1,7 @@
 """A row as a cell of the page: the rectified map as bytes, and what colours it as `render` does."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from whycam.store import Manifest, Row
 
 LONGEST_MAP = 512
 """Cells on a side: a finer map is averaged down to it, the size of the page's pictures."""
+
+_MAPS_AT_ONCE = 16
 
 STATES = ("", "shown", "uniform", "blank: all zero", "blank: nothing positive", "failed")
 """What a cell's map is, by number; nothing at all comes first."""
@@ -40,14 +42,31 @@ def state_of(row: Row, cell: Mapping[str, Any]) -> int:
     return STATES.index("uniform" if cell["uniform"] else "shown")
 
 
-def cell_of(row: Row, size: tuple[int, int] | None) -> dict[str, Any]:
-    """Return what the page needs of a row, as JSON values.
+def cells_of(rows: Sequence[Row], size: tuple[int, int] | None) -> list[dict[str, Any]]:
+    """Return what the page needs of rows, as JSON values; ``size`` is the model's input, where it is known.
 
     ``map`` is the base64 of a byte a cell, which times ``top`` / 255 is the rectified map on ``grid``
-    [height, width]; ``peak`` its maximum when it is resized to the model's input, or 1 where it is constant.
-    ``box`` is the part that the model saw, (top, left, bottom, right) in shares of the picture.
+    [height, width]; ``highest`` its maximum when it is resized to the model's input, ``peak`` what it is
+    divided by: the same, or 1 where the map is uniform. ``box`` is the part that the model saw, (top, left,
+    bottom, right) in shares of the picture, ``seen`` in pixels.
     """
-    cell: dict[str, Any] = {
+    cells = [_facts(row) for row in rows]
+    by_grid: dict[tuple[int, ...], list[tuple[dict[str, Any], NDArray[np.floating[Any]]]]] = {}
+    for row, cell in zip(rows, cells, strict=True):
+        if row.map is not None and row.error is None and row.map.size:
+            plane = _plane(row.map)
+            by_grid.setdefault(plane.shape, []).append((cell, plane))
+    for found in by_grid.values():
+        for start in range(0, len(found), _MAPS_AT_ONCE):
+            some = found[start : start + _MAPS_AT_ONCE]
+            planes = np.stack([plane for _, plane in some]).astype(np.float32)
+            for (cell, _), coded in zip(some, _coded(planes, size), strict=True):
+                cell |= coded
+    return cells
+
+
+def _facts(row: Row) -> dict[str, Any]:
+    return {
         "layer": shown(row.layer or ""),
         "target": shown(row.target or ""),
         "class": row.target_class,
@@ -56,9 +75,6 @@ def cell_of(row: Row, size: tuple[int, int] | None) -> dict[str, Any]:
         "box": _box(row),
         "seen": None if row.box is None else [number(side) for side in row.box],
     }
-    if row.map is not None and row.error is None and row.map.size:
-        cell |= _coded(_plane(row.map), size)
-    return cell
 
 
 def _box(row: Row) -> list[float | None] | None:
@@ -75,22 +91,24 @@ def _plane(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     return values if values.ndim == 2 else values.max(axis=0)
 
 
-def _coded(plane: NDArray[np.floating[Any]], size: tuple[int, int] | None) -> dict[str, Any]:
-    evidence = rectify(torch.from_numpy(np.ascontiguousarray(plane, dtype=np.float32))[None])
-    resized = resize(evidence, size) if size is not None and plane.ndim == 2 else evidence
-    highest, lowest = resized.max().item(), resized.min().item()
-    uniform = highest - lowest <= CONSTANT_TOLERANCE * highest
-    values = _bounded(evidence[0].numpy())
-    top = float(values.max())
-    levels = np.rint(values * (255 / top)) if top > 0 else values
-    return {
-        "grid": list(values.shape),
-        "map": base64.b64encode(levels.astype(np.uint8).tobytes()).decode("ascii"),
-        "top": float(f"{top:.9g}"),
-        "peak": float(f"{highest:.9g}") if not uniform else 1.0,
-        "highest": float(f"{highest:.9g}"),
-        "uniform": bool(uniform and highest > 0),
-    }
+def _coded(planes: NDArray[np.float32], size: tuple[int, int] | None) -> Iterator[dict[str, Any]]:
+    """Code maps [B, height, width] one by one."""
+    evidence = rectify(torch.from_numpy(planes))
+    resized = evidence if size is None else resize(evidence, size)
+    highest, lowest = resized.amax((1, 2)).tolist(), resized.amin((1, 2)).tolist()
+    for values, high, low in zip(evidence.numpy(), highest, lowest, strict=True):
+        uniform = high - low <= CONSTANT_TOLERANCE * high
+        bounded = _bounded(values)
+        top = float(bounded.max())
+        levels = np.rint(bounded * (255 / top)) if top > 0 else bounded
+        yield {
+            "grid": list(bounded.shape),
+            "map": base64.b64encode(levels.astype(np.uint8).tobytes()).decode("ascii"),
+            "top": float(f"{top:.9g}"),
+            "peak": 1.0 if uniform else float(f"{high:.9g}"),
+            "highest": float(f"{high:.9g}"),
+            "uniform": uniform and high > 0,
+        }
 
 
 def _bounded(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
 from whycam.reports.page.catalogue import Catalogue
-from whycam.reports.page.cells import cell_of, input_size, state_of
+from whycam.reports.page.cells import cells_of, input_size, state_of
 from whycam.reports.page.index import Contents
 from whycam.reports.page.pictures import PagePicture, page_picture
 from whycam.reports.page.shelf import Shelf
@@ -39,10 +40,11 @@ def fill(runs: Sequence[Run], catalogue: Catalogue, shelf: Shelf, progress: Prog
             for rows in _some_at_once(run.rows()):
                 known = [row for row in rows if catalogue.column_of(position, row) is not None]
                 wanted = _wanted(known, catalogue, contents)
-                found = executor.map(page_picture, [run.folder] * len(wanted), wanted.values())
-                pictures = dict(zip(wanted, found, strict=True))
-                for row in known:
-                    _put(row, position, pictures.pop(row.id, None), size, catalogue, chunk)
+                names = set(wanted.values())
+                found = dict(zip(names, executor.map(partial(page_picture, run.folder), names), strict=True))
+                for row, cell in zip(known, cells_of(known, size), strict=True):
+                    name = wanted.pop(row.id, None)
+                    _put(row, position, None if name is None else found[name], cell, catalogue, chunk)
                 done += len(known)
                 progress(done, catalogue.rows)
     chunk.close()
@@ -95,7 +97,7 @@ def _put(
     row: Row,
     run: int,
     picture: PagePicture | None,
-    size: tuple[int, int] | None,
+    cell: dict[str, Any],
     catalogue: Catalogue,
     chunk: _Chunk,
 ) -> None:
@@ -105,7 +107,6 @@ def _put(
     if picture is not None or contents.pictures[image].chunk < 0:
         chunk.put(f"i{image}", _image(row, picture, chunk.shelf))
         contents.put_picture(image, chunk.number, picture)
-    cell = cell_of(row, size)
     chunk.put(f"c{column}.{image}", cell)
     contents.put_cell(column, image, chunk.number, state_of(row, cell), cell.get("highest", 0.0))
     chunk.close_if_full()

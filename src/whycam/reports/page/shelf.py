@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Protocol, TypeAlias
+from typing import Protocol, runtime_checkable
 
 from whycam.reports.page.text import script_json
 from whycam.store.files import make_folders, sync_folder, write_atomically
@@ -23,10 +23,8 @@ DATA_FOLDER = "report"
 _SUFFIXES = (".js", ".jpg")
 _DIGITS = 32
 
-Place: TypeAlias = str | int
-"""Where a picture or a chunk of data is: a file's name, or a chunk's number."""
 
-
+@runtime_checkable
 class Shelf(Protocol):
     """Takes pictures and chunks of data, whatever kind of page it is."""
 

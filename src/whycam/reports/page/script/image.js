@@ -10,7 +10,7 @@ async function showImage(image) {
   const view = byId("image-view");
   view.dataset.image = image;
   const facts = make("div");
-  const side = Math.min(LARGE_SIDE, document.documentElement.clientWidth - 24 - 18);
+  const side = Math.min(LARGE_SIDE, view.clientWidth - 18); // padding and border
   const panels = make("div", { class: "panels" }, largePanel(image, null, side));
   INDEX.columns.forEach((column, number) => {
     if (column.states[image] > 0) panels.append(largePanel(image, number, side));
@@ -59,35 +59,25 @@ function largePanel(image, column, side) {
 const sizeText = (size) => (size ? size.join(" × ") : null);
 
 function cellTexts(image, column, cell) {
-  const { run } = INDEX.columns[column];
   const seen = cell?.seen ? cell.seen.map((side) => Number(side.toFixed(1))) : null;
   return definition([
     ["shows", stateText(column, image) || null],
     ["error", cell?.error],
-    ["score", figure(scoreOf(column, image))],
+    ...INDEX.measures
+      .filter((measure) => measure.column === column)
+      .map((measure) => [measure.name, figure(measure.values[image])]),
     ["target", cell?.target],
     ["class", cell?.class === null || cell?.class === undefined ? null : String(cell.class)],
     ["layer", cell?.layer],
     ["map", cell?.native ? `${sizeText(cell.native)} cells, largest ${figure(cell.highest)}` : null],
     ["drawn at", cell?.map && String(cell.grid) !== String(cell.native) ? `${sizeText(cell.grid)} cells` : null],
     ["seen", seen ? `rows ${seen[0]} to ${seen[2]}, columns ${seen[1]} to ${seen[3]}` : null],
-    ["model", INDEX.runs[run].model],
-    ["weights", INDEX.runs[run].weights],
   ]);
 }
 
 function imageTexts(image, known) {
-  const measures = INDEX.measures.filter((measure) => measure.values[image] !== null);
-  const table = make("table", { class: "numbers" }, make("caption", { class: "muted" }, "Numbers of this image"));
-  for (const measure of measures) {
-    table.append(
-      make("tr", {}, make("th", { scope: "row", dir: "auto" }, measure.title), make("td", {}, figure(measure.values[image]))),
-    );
-  }
-  return [
-    make("h3", {}, "Numbers"),
-    measures.length ? table : make("p", { class: "muted" }, "none"),
-    make("h3", {}, "The file"),
+  const found = [
+    make("h3", {}, "The image"),
     definition([
       ["name", INDEX.names[image]],
       ["path", known?.path],
@@ -96,6 +86,24 @@ function imageTexts(image, known) {
       ["label", wordOf(INDEX.labels[image])],
     ]),
   ];
+  INDEX.runs.forEach((run, number) => {
+    const likely = PROBABILITIES.get(number)?.[image] ?? null;
+    found.push(
+      make("h3", { dir: "auto" }, INDEX.runs.length > 1 ? `The model of ${run.name}` : "The model"),
+      definition([
+        ["model", run.model],
+        ["weights", run.weights],
+        ["predicted", wordOf(run.predicted[image])],
+        ["probability", likely === null ? null : figure(likely)],
+      ]),
+    );
+  });
+  const link = make("a", { href: "#made" }, "How this was made");
+  link.addEventListener("click", (event) => {
+    event.preventDefault(); // the address stays the image's
+    byId("made").querySelector("summary").focus();
+  });
+  return [...found, make("p", {}, link)];
 }
 
 function imageInAddress() {
@@ -112,6 +120,7 @@ function showView() {
   if (image !== null) {
     if (!listView.hidden) leftAt = scrollY;
     listView.hidden = true;
+    byId("main").classList.add("single");
     byId("image-view").hidden = false;
     showImage(image);
     return;
@@ -119,6 +128,7 @@ function showView() {
   if (!listView.hidden) return;
   const last = Number(byId("image-view").dataset.image ?? 0);
   byId("image-view").hidden = true;
+  byId("main").classList.remove("single");
   listView.hidden = false;
   layOut();
   scrollTo(0, leftAt);

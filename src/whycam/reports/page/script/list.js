@@ -2,6 +2,7 @@
 const GAP = 8;
 const CARD_EXTRA = 2 * (8 + 1 + 3); // padding, border, and the item's own padding, on both sides
 const PANEL_SIDE = 172;
+const MOST_STRETCHED = 1.3;
 const CAPTION = 20;
 const HEAD = 48;
 const list = byId("list");
@@ -16,7 +17,7 @@ function layoutFor(width, panels) {
   const across = Math.min(panels, fitting);
   const least = across * (wanted + GAP) - GAP + CARD_EXTRA;
   const cards = phone ? 1 : Math.max(1, Math.floor(width / least));
-  const cardWidth = cards === 1 && !phone ? Math.min(width, least) : width / cards;
+  const cardWidth = cards === 1 && !phone ? Math.min(width, MOST_STRETCHED * least) : width / cards;
   const side = Math.floor((cardWidth - CARD_EXTRA + GAP) / across - GAP);
   const lines = Math.ceil(panels / across);
   return { cards, cardWidth, side, cardHeight: HEAD + CARD_EXTRA + lines * (side + CAPTION) + (lines - 1) * GAP };
@@ -24,8 +25,13 @@ function layoutFor(width, panels) {
 
 function refreshList() {
   const query = readQuery();
-  current = { order: answer(query), query, layout: null };
-  active = Math.min(active, Math.max(0, current.order.length - 1));
+  const order = answer(query);
+  const same = order.length === current.order.length && order.every((image, at) => image === current.order[at]);
+  current = { order, query, layout: null };
+  if (!same) {
+    active = 0;
+    if (list.getBoundingClientRect().top < 0) byId("list-view").scrollIntoView();
+  }
   sayCount();
   layOut();
 }
@@ -125,7 +131,7 @@ const PROBABILITIES = new Map(
 
 const scoreOf = (column, image) => SCORES.get(column)?.[image] ?? null;
 
-// "predicted cat 97.1 % · label dog", with the run's name where there are several.
+// "predicted cat (97.1 %) · label dog", with the run's name where there are several.
 function verdict(image, runs) {
   const line = make("span", { class: "said", dir: "auto" });
   for (const run of runs) {
@@ -133,12 +139,12 @@ function verdict(image, runs) {
     if (predicted === null) continue;
     const right = INDEX.runs[run].right[image];
     const likely = PROBABILITIES.get(run)?.[image] ?? null;
-    const sure = likely === null ? "" : ` ${(100 * likely).toFixed(1)} %`;
+    const sure = likely === null ? "" : ` (${(100 * likely).toFixed(1)} %)`;
     const name = INDEX.runs.length > 1 ? `${short(INDEX.runs[run].name, 30)}: ` : "";
     const mark = ["✗ ", "✓ "][right] ?? "";
     line.append(
       line.childNodes.length ? " · " : "",
-      make("span", { class: ["wrong", "right"][right] ?? "" }, `${mark}${name}${short(predicted, 60)}${sure}`),
+      make("span", { class: ["wrong", "right"][right] ?? "" }, `${mark}${name}predicted ${short(predicted, 60)}${sure}`),
     );
   }
   const label = wordOf(INDEX.labels[image]);

@@ -55,8 +55,10 @@ async function fillFrame(frame, image, column, width, height) {
   if (!frame.isConnected) return;
   const box = cell?.box ?? [0, 0, 1, 1];
   if (facts?.picture) placePicture(frame, image, facts.picture, box, column);
-  if (cell?.map === undefined) return;
-  later(() => placeMap(frame, image, column, cell, box, width, height));
+  later(() => {
+    if (cell?.map !== undefined) placeMap(frame, image, column, cell, box, width, height);
+    frame.dataset.drawn = "";
+  });
 }
 
 function placePicture(frame, image, address, box, column) {
