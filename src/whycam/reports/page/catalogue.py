@@ -28,7 +28,8 @@ _FACTS = (
     "error",
 )
 
-_FAILURES_NAMED = 10
+FAILURES_NAMED = 10
+"""Of a run, in a warning."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def _add(catalogue: Catalogue, run: int, record: Mapping[str, Any], values: Valu
     catalogue.rows += 1
     facts.blank += bool(record["blank"])
     if record["error"] is not None:
-        facts.failed.setdefault(image, record["error"] if len(facts.failed) < _FAILURES_NAMED else "")
+        facts.failed.setdefault(image, record["error"] if len(facts.failed) < FAILURES_NAMED else "")
     if record["label"] is not None and catalogue.labels[image] is None:
         catalogue.labels[image] = record["label"]
     if record["content_hash"] is not None:

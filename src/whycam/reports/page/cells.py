@@ -115,7 +115,7 @@ def _bounded(values: NDArray[np.floating[Any]]) -> NDArray[np.floating[Any]]:
     for axis in (0, 1):
         cells = values.shape[axis]
         if cells > LONGEST_MAP:
-            taps = linear_taps(Span(0, LONGEST_MAP, cells), range(LONGEST_MAP))
+            taps = linear_taps(Span(0.0, float(LONGEST_MAP), cells), range(LONGEST_MAP))
             rows = values.astype(np.float32) if axis == 0 else values.T.astype(np.float32)
             values = resample_rows(rows, taps) if axis == 0 else resample_rows(rows, taps).T
     return values

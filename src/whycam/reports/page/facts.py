@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from whycam.explanation import caution_in
-from whycam.reports.page.catalogue import Catalogue, RunFacts
+from whycam.reports.page.catalogue import FAILURES_NAMED, Catalogue, RunFacts
 from whycam.reports.page.text import shown
 from whycam.store import Manifest, Run
 
-_NAMED = 10
+_LONGEST = 400
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ def run_names(runs: Sequence[Run]) -> list[str]:
 
 def warnings_of(runs: Sequence[Run], catalogue: Catalogue, pictures_missing: int) -> list[Warned]:
     """Return what a reader must know before looking at a picture, the gravest first."""
-    found: list[Warned] = []
+    by_gravity: list[tuple[int, Warned]] = []
     for name, run, facts in zip(run_names(runs), runs, catalogue.runs, strict=True):
         start = f"Run {name}: " if len(runs) > 1 else ""
-        found += [
-            Warned(start + warned.text, warned.cases) for warned in _of_run(run.manifest, facts, catalogue)
-        ]
+        for gravity, warned in _of_run(run.manifest, facts, catalogue):
+            by_gravity.append((gravity, Warned(start + warned.text, warned.cases)))
+    found = [warned for _, warned in sorted(by_gravity, key=lambda pair: pair[0])]
     if catalogue.changed:
         count = len(catalogue.changed)
         found.append(Warned(f"{_images(count)} changed between the runs: the files' contents differ."))
@@ -60,31 +60,37 @@ def warnings_of(runs: Sequence[Run], catalogue: Catalogue, pictures_missing: int
     return found
 
 
-def _of_run(manifest: Manifest, facts: RunFacts, catalogue: Catalogue) -> Iterator[Warned]:
-    provenance = shown(manifest.model.provenance)
-    if provenance.startswith("random weights"):
-        yield Warned("The network has random weights: its maps say nothing about any trained model.")
-    elif caution_in(manifest.model.provenance) is not None:
-        yield Warned(f"The weights were loaded in part: {provenance}.")
-    elif "whether they are trained is not known" in provenance:
-        yield Warned(f"Whether the weights are trained is not known: {provenance}.")
+def _of_run(manifest: Manifest, facts: RunFacts, catalogue: Catalogue) -> Iterator[tuple[int, Warned]]:
+    """Return a run's warnings, each with a number that is lower the graver it is."""
+    model = manifest.model
+    provenance = _cut(shown(model.provenance))
+    if model.provenance.startswith("random weights"):
+        yield 0, Warned("The network has random weights: its maps say nothing about any trained model.")
+    elif caution_in(model.provenance) is not None:
+        yield 1, Warned(f"The weights were loaded in part: {provenance}.")
+    elif "whether they are trained is not known" in model.provenance:
+        yield 2, Warned(f"Whether the weights are trained is not known: {provenance}.")
     if not manifest.finished:
-        yield Warned(
-            f"The run is not finished: {len(facts.images):,} of {_images(manifest.image_count)} are in it. "
-            "Go on with --resume, then write the report again."
-        )
+        there = f"{len(facts.images):,} of {_images(manifest.image_count)}"
+        mend = "Go on with --resume, then write the report again."
+        yield 3, Warned(f"The run is not finished: {there} are in it. {mend}")
     if facts.failed:
-        names = catalogue.names
-        cases = tuple(
-            f"{shown(names[image])}: {shown(error)}" for image, error in list(facts.failed.items())[:_NAMED]
-        )
-        more = len(facts.failed) - len(cases)
-        yield Warned(
-            f"{_images(len(facts.failed))} failed.", (*cases, f"and {more:,} more") if more else cases
-        )
+        yield 4, Warned(f"{_images(len(facts.failed))} failed.", tuple(_failures(facts, catalogue)))
     if facts.blank:
         maps = "1 map is" if facts.blank == 1 else f"{facts.blank:,} maps are"
-        yield Warned(f"{maps} blank: zero everywhere, so there is nothing to see and nothing to conclude.")
+        yield 5, Warned(f"{maps} blank: zero everywhere, so there is nothing to see and nothing to conclude.")
+
+
+def _failures(facts: RunFacts, catalogue: Catalogue) -> Iterator[str]:
+    names = catalogue.names
+    for image, error in list(facts.failed.items())[:FAILURES_NAMED]:
+        yield _cut(f"{shown(names[image])}: {shown(error)}")
+    if len(facts.failed) > FAILURES_NAMED:
+        yield f"and {len(facts.failed) - FAILURES_NAMED:,} more"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _images(count: int) -> str:

@@ -3,7 +3,7 @@ const GAP = 8;
 const CARD_EXTRA = 2 * (8 + 1 + 3); // padding, border, and the item's own padding, on both sides
 const PANEL_SIDE = 172;
 const MOST_STRETCHED = 1.3;
-const CAPTION = 20;
+const CAPTION = 38; // two lines
 const HEAD = 48;
 const list = byId("list");
 const items = new Map();
@@ -107,17 +107,18 @@ function smallPanel(image, column) {
   const title = column === null ? "image" : INDEX.columns[column].title;
   const note = column === null ? "" : stateText(column, image);
   const score = column === null ? null : scoreOf(column, image);
-  const text = [short(title, 60), note || (score === null ? "" : figure(score))].filter(Boolean).join(" · ");
+  const said = note || (score === null ? "" : `score ${figure(score)}`);
   return make(
     "figure",
     { class: "panel" },
     stage(image, column, current.layout.side),
-    captionOf(text, current.layout.side),
+    captionOf([short(title, 60), said], current.layout.side),
   );
 }
 
-function captionOf(text, side) {
-  const caption = make("figcaption", { title: text, dir: "auto" }, text);
+function captionOf(texts, side) {
+  const lines = texts.map((text) => make("span", { dir: "auto" }, text));
+  const caption = make("figcaption", { title: texts.filter(Boolean).join(" · ") }, ...lines);
   caption.style.width = `${side}px`;
   return caption;
 }
