@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -107,6 +108,16 @@ def browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         yield Browser(chromium)
         chromium.close()
+
+
+@contextmanager
+def without_checks() -> Iterator[None]:
+    """Turn the types' checks off: of the many calls for many rows they would take most of the time."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def manifest(**changes: Any) -> Manifest:

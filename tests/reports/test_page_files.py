@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.reports.browser import jpeg, manifest, ramp, row, write_run
+from tests.reports.browser import jpeg, manifest, ramp, row, without_checks, write_run
 
 from whycam.errors import MissingExtraError, RunError, UsageError
 from whycam.reports.page import MOST_IN_ONE_FILE, write_page
@@ -35,9 +35,11 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return run_of(tmp_path_factory.mktemp("many") / "run", MANY)
+    with without_checks():
+        return run_of(tmp_path_factory.mktemp("many") / "run", MANY)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_few_images_are_one_file_and_many_have_a_folder(tmp_path: Path, many: Run) -> None:
     few = write_page([run_of(tmp_path / "run", 3)], tmp_path / "few")
     assert (few.data, few.images, few.rows) == (None, 3, 3)
@@ -55,6 +57,7 @@ def test_few_images_are_one_file_and_many_have_a_folder(tmp_path: Path, many: Ru
     )
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_the_same_run_gives_the_same_bytes_and_leaves_no_stale_file(tmp_path: Path, many: Run) -> None:
     write_page([many], tmp_path)
     first = contents(tmp_path)
@@ -82,6 +85,7 @@ KILLED = """
 """
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_kill_leaves_the_earlier_page_whole_and_the_next_call_completes(tmp_path: Path, many: Run) -> None:
     out = tmp_path / "out"
     write_page([many], out)
