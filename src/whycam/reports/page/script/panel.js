@@ -55,10 +55,16 @@ async function fillFrame(frame, image, column, width, height) {
   if (!frame.isConnected) return;
   const box = cell?.box ?? [0, 0, 1, 1];
   if (facts?.picture) placePicture(frame, image, facts.picture, box, column);
+  else if (cell?.map === undefined) sayEmpty(frame, image, column);
   later(() => {
     if (cell?.map !== undefined) placeMap(frame, image, column, cell, box, width, height);
     frame.dataset.drawn = "";
   });
+}
+
+function sayEmpty(frame, image, column) {
+  frame.classList.add("empty");
+  frame.textContent = column === null ? "no picture" : stateText(column, image) || "no map";
 }
 
 function placePicture(frame, image, address, box, column) {
