@@ -63,9 +63,7 @@ def head_classes(weights: StateDict, network: StateDict, default: int) -> int | 
 PARTIAL_MEND = "--allow-partial (allow_partial=True) loads the {fitting} that fit, and no others"
 
 
-def load_strictly(
-    module: nn.Module, weights: WeightsFile, *, owner: str, mend: str = PARTIAL_MEND
-) -> None:
+def load_strictly(module: nn.Module, weights: WeightsFile, *, owner: str, mend: str = PARTIAL_MEND) -> None:
     """Load every key or none. ``owner`` names the network in a refusal, which ends with the ``mend``.
 
     Batch norm's ``num_batches_tracked``, which old files lack and a prediction does not use, keeps the

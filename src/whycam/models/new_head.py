@@ -11,7 +11,7 @@ from whycam.models.fitting import fit_keys, load_strictly
 from whycam.models.loaded import LoadedModel, Provenance
 from whycam.models.messages import one_line
 from whycam.models.network import renamed
-from whycam.models.references import model_of, source_of, usable_device
+from whycam.models.references import model_of, refuse_clashes, source_of, usable_device
 from whycam.models.sidecar import sidecar_beside
 from whycam.models.source import Built, ModelOptions, ModelSource, fixed_seed, settled_preprocessing
 from whycam.models.weights import StateDict, WeightsFile, is_weights_file, read_weights
@@ -42,16 +42,15 @@ def load_with_new_head(
     """Load a classifier with one output for each of ``class_names``, to be trained.
 
     The reference, ``weights`` and ``download`` are as for `whycam.models.load`, and so is the file that
-    ``whycam train`` wrote beside the weights. The head, which is whatever changes its shape with the number of
-    classes, keeps its random values where the weights have none of its shape; the rest is loaded whole or
+    ``whycam train`` wrote beside the weights. The head, which is whatever changes its shape with the number
+    of classes, keeps its random values where the weights have none of its shape; the rest is loaded whole or
     not at all. Random values are drawn from ``seed``. The outputs are counted in a forward.
 
     Raises ModelError, WeightsError or UsageError, each with the mend in its one line.
     """
     if weights is None and not download and is_weights_file(reference):
         weights, reference = reference, model_of(reference)
-    if weights is not None and download:
-        raise UsageError("both weights and download were given; expected one: a file, or the published ones")
+    refuse_clashes(options, weights, download=download)
     place = usable_device(device)
     options = replace(_as_trained(options, weights, reference), num_classes=None)
     with torch.inference_mode(False), torch.device("cpu"), fixed_seed(seed):
@@ -168,8 +167,8 @@ def _check_outputs(model: LoadedModel, built: Built, count: int) -> None:
             scores = logits_of(model.module(images))
     except TargetError as error:
         raise UsageError(
-            f"{reference} is no classifier: {str(error).partition(';')[0]}; expected scores of classes; choose a "
-            "classifier, such as timm:resnet18"
+            f"{reference} is no classifier: {str(error).partition(';')[0]}; expected scores of classes; "
+            "choose one that gives them, such as timm:resnet18"
         ) from error
     # a network can fail on an input in as many ways as there are networks
     except Exception as error:

@@ -104,7 +104,7 @@ def load(
         )
     if weights is None and not download and is_weights_file(reference):
         weights, reference = reference, model_of(reference)
-    _refuse_clashes(options, weights, download=download)
+    refuse_clashes(options, weights, download=download)
     beside = None if weights is None else sidecar_beside(weights)
     if beside is not None and sidecar is None:
         sidecar, options = _with_trained(beside, options, classes, reference)
@@ -244,7 +244,8 @@ def _catalogue_matches(name: str) -> list[str]:
     return exact or [*get_close_matches(name, ["demo"]), *close]
 
 
-def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, download: bool) -> None:
+def refuse_clashes(options: ModelOptions, weights: str | Path | None, *, download: bool) -> None:
+    """Refuse options of which one says what another says too, with a UsageError."""
     if weights is not None and download:
         raise UsageError(
             "both weights and download were given; expected one: a file, or the published weights"

@@ -1,4 +1,4 @@
-"""Fine-tuning: a folder of images by class -> a checkpoint an epoch, each with all that it needs beside it."""
+"""Fine-tuning: a folder of images by class -> a checkpoint an epoch, with all that each needs beside it."""
 
 from whycam.training.folder import check_folder
 from whycam.training.history import EpochRecord, best_of

@@ -8,7 +8,11 @@ from whycam.training.history import EpochRecord, best_of
 
 _INCHES = (7.0, 2.9)
 _DPI = 200
-_TRAIN, _VAL = "#0072b2", "#d55e00"  # told apart by those who see no red or no green, too
+# told apart without red and green, and where one lies on the other
+_LINES: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("train", "training, on random crops", {"color": "#56b4e9", "linewidth": 2.4, "markersize": 4.5}),
+    ("val", "validation", {"color": "#a63603", "linewidth": 1.0, "markersize": 2.5}),
+)
 
 
 def curves_of(history: Sequence[EpochRecord]) -> bytes:
@@ -37,9 +41,9 @@ def curves_of(history: Sequence[EpochRecord]) -> bytes:
 
 def _draw(axes: Any, history: Sequence[EpochRecord], what: str) -> None:
     epochs = [record.epoch for record in history]
-    for split, colour, name in (("train", _TRAIN, "training, on random crops"), ("val", _VAL, "validation")):
+    for split, name, style in _LINES:
         values = [getattr(record, f"{split}_{what}") for record in history]
-        axes.plot(epochs, values, color=colour, marker="o", markersize=2.5, linewidth=1.2, label=name)
+        axes.plot(epochs, values, label=name, marker="o", **style)
     axes.axvline(best_of(history).epoch, color="0.6", linewidth=0.8, linestyle="--", label="best epoch")
     axes.set_xlabel("epoch")
     axes.xaxis.get_major_locator().set_params(integer=True)

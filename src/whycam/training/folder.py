@@ -141,7 +141,7 @@ class TrainingFolder:
             sync_folder(self.path)
 
     def read_state(self) -> TrainingState:
-        """Read what the training goes on from. Raises RunError where it is missing, broken or of another kind."""
+        """Read what the training goes on from. Raises RunError where it is broken or of another kind."""
         name = str(self.state)
         with read_errors(self.state):
             try:
@@ -152,9 +152,7 @@ class TrainingFolder:
                         f"{_VERSION}; install the one that wrote it"
                     )
                 history = tuple(EpochRecord(**row) for row in content["history"])
-                return TrainingState(
-                    content["settings"], history, content["weights_sha256"], content["loop"]
-                )
+                return TrainingState(content["settings"], history, content["weights_sha256"], content["loop"])
             except (OSError, RunError):
                 raise
             # a broken file fails in the unpickler with nearly any type

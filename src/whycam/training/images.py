@@ -1,4 +1,4 @@
-"""The images of a training: read once, kept in memory up to a bound, given in batches ahead of the network."""
+"""The images of a training: read once, kept in memory up to a bound, given in batches a little ahead."""
 
 import itertools
 import threading
@@ -18,7 +18,7 @@ from whycam.errors import ImageError, MissingExtraError, UsageError
 from whycam.models import Preprocessing
 from whycam.training.views import ORDER, TrainingView, drawn_for
 
-Kept = TypeVar("Kept", Image.Image, Tensor)
+Kept = TypeVar("Kept", bound=Image.Image | Tensor)
 Batch: TypeAlias = tuple[Tensor, Tensor]
 """Views [B, C, H, W] and the classes' indices [B]."""
 
@@ -136,7 +136,7 @@ class Batches:
         labels: Callable[[Sequence[int]], Tensor],
         executor: Executor,
     ) -> None:
-        """Give the batches of indices that ``plan`` has for an epoch; ``view`` takes an epoch and an index."""
+        """Give the batches of indices that ``plan`` has for an epoch; ``view`` takes epoch and index."""
         self._plan = plan
         self._view = view
         self._labels = labels
@@ -189,9 +189,7 @@ def training_batches(
 def validation_batches(examples: Examples[Tensor], batch_size: int, executor: Executor) -> Batches:
     """Give the images as a prediction sees them, in their own order."""
     batches = _cut(range(len(examples)), batch_size)
-    return Batches(
-        lambda epoch: batches, lambda epoch, index: examples.get(index), examples.labels, executor
-    )
+    return Batches(lambda epoch: batches, lambda epoch, index: examples.get(index), examples.labels, executor)
 
 
 def _cut(indices: Sequence[int], size: int) -> list[list[int]]:
@@ -213,5 +211,3 @@ def check_some(examples: Examples[Kept], split: str, least: int) -> None:
             f"{len(examples)} of the {len(examples) + len(examples.broken)} images of {split!r} can be used; "
             f"expected at least {least}{first}; mend or add images"
         )
-
-

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 import torchmetrics
-from lightning.pytorch.plugins.environments import LightningEnvironment
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import StepLR
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from whycam.errors import UsageError
@@ -38,8 +39,8 @@ _NOT_OURS = (
 class Loop:
     """What the loop works with.
 
-    ``first_epoch`` is where it begins and ``state`` what `finished` was given behind the epoch before, None at
-    the very beginning. ``finished`` is called at each epoch's end, and ``stepped`` after each batch.
+    ``first_epoch`` is where it begins and ``state`` what ``finished`` was given behind the epoch before, None
+    at the very beginning. ``finished`` is called at each epoch's end, and ``stepped`` after each batch.
     """
 
     network: nn.Module
@@ -83,12 +84,13 @@ class _Classifier(lightning.LightningModule):
         self.loop = loop
         self.batches = batches
         self.network = loop.network.train()
-        many = {"num_classes": loop.class_count, "average": "micro"}
         self.train_loss = torchmetrics.MeanMetric()
-        self.train_accuracy = MulticlassAccuracy(**many)
+        self.train_accuracy = MulticlassAccuracy(num_classes=loop.class_count, average="micro")
         self.val_loss = torchmetrics.MeanMetric()
-        self.val_accuracy = MulticlassAccuracy(**many)
+        self.val_accuracy = MulticlassAccuracy(num_classes=loop.class_count, average="micro")
         self.val_f1 = MulticlassF1Score(num_classes=loop.class_count, average="macro")
+        self.optimizer = _optimizer(self.network, loop.settings)
+        self.schedule = StepLR(self.optimizer, loop.settings.step, loop.settings.gamma)
         self.lr = 0.0
         self.began = 0.0
 
@@ -97,14 +99,10 @@ class _Classifier(lightning.LightningModule):
         return self.loop.first_epoch + int(self.current_epoch)
 
     def configure_optimizers(self) -> Any:
-        optimizer = _optimizer(self.network, self.loop.settings)
-        schedule = torch.optim.lr_scheduler.StepLR(
-            optimizer, self.loop.settings.step, self.loop.settings.gamma
-        )
         if self.loop.state is not None:
-            optimizer.load_state_dict(self.loop.state["optimizer"])
-            schedule.load_state_dict(self.loop.state["schedule"])
-        return [optimizer], [schedule]
+            self.optimizer.load_state_dict(self.loop.state["optimizer"])
+            self.schedule.load_state_dict(self.loop.state["schedule"])
+        return [self.optimizer], [self.schedule]
 
     def on_fit_start(self) -> None:
         if self.loop.state is not None:
@@ -113,11 +111,13 @@ class _Classifier(lightning.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.batches.begin(self.epoch)
         self.began = time.monotonic()
-        self.lr = self.optimizers().param_groups[0]["lr"]
+        self.lr = self.optimizer.param_groups[0]["lr"]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # dropout draws from the global generator: a training that goes on must meet the same draws
-        torch.manual_seed(int(drawn_for(STEP, self.loop.settings.seed, self.epoch, batch_idx).integers(2**63)))
+        torch.manual_seed(
+            int(drawn_for(STEP, self.loop.settings.seed, self.epoch, batch_idx).integers(2**63))
+        )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, labels = batch
@@ -139,7 +139,7 @@ class _Classifier(lightning.LightningModule):
         self.val_accuracy.update(scores, labels)
         self.val_f1.update(scores, labels)
 
-    def on_validation_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+    def on_validation_batch_end(self, *batch: Any) -> None:
         self.loop.stepped()
 
     def on_train_epoch_end(self) -> None:
@@ -155,8 +155,8 @@ class _Classifier(lightning.LightningModule):
         )
         _refuse_no_number(record)
         state = {
-            "optimizer": self.optimizers().optimizer.state_dict(),
-            "schedule": self.lr_schedulers().state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
             "precision": self.trainer.precision_plugin.state_dict(),
         }
         self.loop.finished(record, state)
@@ -225,7 +225,7 @@ def _random_state_kept(device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _interrupts_kept() -> Iterator[None]:
-    """Let Ctrl-C be a KeyboardInterrupt: Lightning makes the end of the program of it, and ignores the next."""
+    """Let Ctrl-C be a KeyboardInterrupt: Lightning ends the program, and ignores the next one."""
     before = signal.getsignal(signal.SIGINT)
     try:
         yield

@@ -17,11 +17,11 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 class TrainingSettings:
     """How a network is trained.
 
-    The learning rate ``lr`` is multiplied by ``gamma`` after every ``step`` epochs. ``momentum`` is SGD's, and
-    the first beta of AdamW. ``crop_scale`` is the least and the greatest share of an image's area that a
+    The learning rate ``lr`` is multiplied by ``gamma`` after every ``step`` epochs. ``momentum`` is SGD's,
+    and the first beta of AdamW. ``crop_scale`` is the least and the greatest share of an image's area that a
     random crop takes, and ``flip`` the share of images that are mirrored. ``seed`` settles the order of the
-    images, their crops and flips, and dropout. ``precision`` is that of the training's forwards and backwards:
-    ``auto`` is 32 bits on the processor, bfloat16 on a GPU that has it, else float16.
+    images, their crops and flips, and dropout. ``precision`` is that of training, not of validation: ``auto``
+    is 32 bits on the processor, bfloat16 on a GPU that has it, else float16.
 
     Raises UsageError for values that make no sense.
     """

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,9 @@ Progress: TypeAlias = Callable[[int, int], None]
 MEMORY = 2048
 """Of decoded images, in MiB, that are kept by default."""
 
+_REDRAW = 30.0
+"""Seconds between two pictures of the history, which take part of one to draw."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRequest:
@@ -62,7 +66,7 @@ class TrainingRequest:
         classes = len(self.data.class_names)
         if classes < 2:
             raise UsageError(
-                f"the data set has one class, {self.data.class_names[0]!r}; expected two or more; add a folder"
+                f"the data set has one class, {self.data.class_names[0]!r}; expected two or more; add folders"
             )
         if self.workers < 1 or self.memory < 0:
             raise UsageError(
@@ -146,9 +150,7 @@ def _run(
         request.model.module.load_state_dict(weights)
         with run_errors(f"write into {str(folder.path)!r}"):
             folder.restore(state.history)
-    if reused < request.settings.epochs:
-        state = _trained(request, folder, executor, listener, images, state, precision)
-    folder.write_curves(curves_of(state.history))
+    state = _trained(request, folder, executor, listener, images, state, precision)
     return TrainingSummary(
         folder=folder,
         history=state.history,
@@ -205,8 +207,8 @@ def _state(request: TrainingRequest, folder: TrainingFolder, begun_with: Mapping
     difference = first_difference(begun_with, state.settings)
     if difference is not None:
         raise RunError(
-            f"{str(folder.path)!r} cannot be gone on with: {difference}; give what it was begun with, or train "
-            "into another folder (--out)"
+            f"{str(folder.path)!r} cannot be gone on with: {difference}; give what it was begun with, or "
+            "train into another folder (--out)"
         )
     if len(state.history) > request.settings.epochs:
         raise RunError(
@@ -232,9 +234,10 @@ def _trained(
     train = training_batches(images.train, view, settings.batch_size, executor)
     val = validation_batches(images.val, settings.batch_size, executor)
     planned, counter = (len(train) + len(val)) * (settings.epochs - first), itertools.count(1)
+    drawn = time.monotonic()
 
     def finished(record: EpochRecord, loop_state: Mapping[str, Any]) -> None:
-        nonlocal state
+        nonlocal state, drawn
         weights = {name: tensor.detach().cpu() for name, tensor in model.module.state_dict().items()}
         sidecar = sidecar_text(
             model=model.reference,
@@ -245,6 +248,9 @@ def _trained(
         going_on = replace(state, history=(*state.history, record), loop=loop_state)
         state = folder.commit(going_on, weights, sidecar)
         listener.epoch(record)
+        if time.monotonic() - drawn > _REDRAW:
+            folder.write_curves(curves_of(state.history))
+            drawn = time.monotonic()
 
     loop = Loop(
         network=model.module,
@@ -257,7 +263,12 @@ def _trained(
         finished=finished,
         stepped=lambda: listener.training(next(counter), planned),
     )
-    run_loop(loop, train, val)
+    try:
+        if first < settings.epochs:
+            run_loop(loop, train, val)
+    finally:
+        if state.history:
+            folder.write_curves(curves_of(state.history))
     return state
 
 
@@ -269,14 +280,14 @@ def start_of(model: LoadedModel) -> str:
     return provenance.describe()
 
 
-def _facts(
-    request: TrainingRequest, images: _Images, record: EpochRecord, precision: str
-) -> dict[str, Any]:
+def _facts(request: TrainingRequest, images: _Images, record: EpochRecord, precision: str) -> dict[str, Any]:
     """Say of a checkpoint how it was trained, as flat data."""
     data = request.data
     split = {"split_seed": data.seed, "shares": list(data.shares)} if data.drawn else {}
     figures = asdict(record)
-    del figures["seconds"]  # all else is the same when it is trained again
+    settings = request.settings.to_dict()
+    # without what may differ between trainings whose checkpoint of this epoch is the same
+    del figures["seconds"], settings["epochs"]
     return {
         **figures,
         "data": data.folder.resolve().name,
@@ -286,7 +297,7 @@ def _facts(
         "val_images": len(images.val),
         "images_left_out": len(images.broken),
         "start": start_of(request.model),
-        **request.settings.to_dict(),
+        **settings,
         "lr": record.lr,
         "first_lr": request.settings.lr,
         "precision": precision,
