@@ -1,12 +1,11 @@
 """Small data sets whose classes are colours, and trainings on them that take part of a second."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from whycam.data import read_labelled
@@ -43,12 +42,9 @@ def colours(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread(one_thread_a_module: None) -> None:
+    """A result's last bits depend on the number of threads."""
 
 
 def run_training(data: Path, folder: Path, **options: Any) -> TrainingSummary:
@@ -67,6 +63,6 @@ def run_training(data: Path, folder: Path, **options: Any) -> TrainingSummary:
     )
 
 
-@pytest.fixture(name="run_training")
+@pytest.fixture(name="run_training", scope="session")
 def _run_training() -> Train:
     return run_training

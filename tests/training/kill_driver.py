@@ -20,7 +20,7 @@ import whycam.training.loop  # what every life would import
 from whycam.training.folder import TrainingFolder
 
 EPOCHS = 3
-MOMENTS = 7
+MOMENTS = 4
 
 
 def life(data: Path, folder: Path, die_at: int, existing: str, counts: Path | None = None) -> int:

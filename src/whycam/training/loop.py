@@ -84,9 +84,9 @@ class _Classifier(lightning.LightningModule):
         self.loop = loop
         self.batches = batches
         self.network = loop.network.train()
-        self.train_loss = torchmetrics.MeanMetric()
+        self.train_loss = _Mean()
         self.train_accuracy = MulticlassAccuracy(num_classes=loop.class_count, average="micro")
-        self.val_loss = torchmetrics.MeanMetric()
+        self.val_loss = _Mean()
         self.val_accuracy = MulticlassAccuracy(num_classes=loop.class_count, average="micro")
         self.val_f1 = MulticlassF1Score(num_classes=loop.class_count, average="macro")
         self.optimizer = _optimizer(self.network, loop.settings)
@@ -123,7 +123,7 @@ class _Classifier(lightning.LightningModule):
         images, labels = batch
         scores = logits_of(self.network(images))
         loss = F.cross_entropy(scores, labels)
-        self.train_loss.update(loss.detach(), len(labels))
+        self.train_loss.update(loss, len(labels))
         self.train_accuracy.update(scores.detach(), labels)
         return loss
 
@@ -145,9 +145,9 @@ class _Classifier(lightning.LightningModule):
     def on_train_epoch_end(self) -> None:
         record = EpochRecord(
             epoch=self.epoch,
-            train_loss=_taken(self.train_loss),
+            train_loss=self.train_loss.taken(),
             train_accuracy=_taken(self.train_accuracy),
-            val_loss=_taken(self.val_loss),
+            val_loss=self.val_loss.taken(),
             val_accuracy=_taken(self.val_accuracy),
             val_macro_f1=_taken(self.val_f1),
             lr=self.lr,
@@ -170,10 +170,34 @@ def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Op
     return torch.optim.SGD(weights, settings.lr, settings.momentum, weight_decay=settings.weight_decay)
 
 
+class _Mean:
+    """A mean over images that stays on the device, and that one NaN makes NaN."""
+
+    def __init__(self) -> None:
+        self.total = torch.zeros(())
+        self.count = 0
+
+    def update(self, mean: Tensor, count: int) -> None:
+        """Take in the mean of so many images."""
+        self.total = self.total.to(mean.device) + mean.detach() * count
+        self.count += count
+
+    def taken(self) -> float:
+        """Return the mean, and begin anew."""
+        value = float(self.total) / self.count
+        self.total, self.count = torch.zeros(()), 0
+        return _shortest(value)
+
+
 def _taken(metric: torchmetrics.Metric) -> float:
-    value = np.float32(metric.compute().item())
+    value = float(metric.compute())
     metric.reset()
-    return float(str(value))  # the shortest number that is the same in float32
+    return _shortest(value)
+
+
+def _shortest(value: float) -> float:
+    """Return the number with the fewest digits that is the same in float32."""
+    return float(str(np.float32(value)))
 
 
 def _refuse_no_number(record: EpochRecord) -> None:
