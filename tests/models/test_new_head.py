@@ -15,11 +15,11 @@ from whycam.models.source import ModelOptions
 
 NAMES = ("a", "b", "c")
 SMALL = ModelOptions(size=(32, 32))
-FACTORY = '''
+FACTORY = """
 from torch import nn
 def three(): return nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
 def breaking(num_classes=4): return nn.Linear(7, num_classes)
-'''
+"""
 FACTORY_OPTIONS = ModelOptions(size=(2, 2), mean=(0.5,) * 3, std=(0.5,) * 3)
 
 

@@ -20,7 +20,5 @@ def test_the_table_reads_back_as_it_was() -> None:
     written = [record(0, 0.44444445, 1e-9), record(1, 1.0, 2.0)]
     rows = list(csv.DictReader(csv_of(written).decode().splitlines()))
     assert list(rows[0])[:5] == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-    read = [
-        EpochRecord(int(row.pop("epoch")), *(float(value) for value in row.values())) for row in rows
-    ]
+    read = [EpochRecord(int(row.pop("epoch")), *(float(value) for value in row.values())) for row in rows]
     assert read == written
