@@ -13,10 +13,10 @@ import warnings
 from pathlib import Path
 
 import torch
-from conftest import run_training
 
 import whycam.training.curves
-import whycam.training.loop  # what every life would import
+import whycam.training.loop  # noqa: F401  what every life would import
+from conftest import run_training
 from whycam.training.folder import TrainingFolder
 
 EPOCHS = 3

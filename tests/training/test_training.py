@@ -221,7 +221,7 @@ def test_going_on_with_other_images_is_refused(
 def test_a_taken_folder_is_refused_and_left_alone(
     run_training: Train, colours: Path, unbroken: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(RunError, match="holds a training already; .* --resume"):
+    with pytest.raises(RunError, match=r"holds a training already; .* --resume"):
         run_training(colours, unbroken, **SETTINGS)
     (tmp_path / "thesis.tex").write_text("mine")
     for existing in ("refuse", "resume"):
