@@ -254,7 +254,7 @@ def _interrupts_kept() -> Iterator[None]:
     try:
         yield
     except SystemExit as end:
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
         signal.signal(signal.SIGINT, before)
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from end
-        raise
+        raise KeyboardInterrupt from end
