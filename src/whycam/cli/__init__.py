@@ -19,6 +19,7 @@ from whycam.cli.layers import layers
 from whycam.cli.methods import methods
 from whycam.cli.report import report
 from whycam.cli.running import StoppedError
+from whycam.cli.train import train
 from whycam.errors import WhycamError
 
 _READER_WENT_AWAY = 141
@@ -30,7 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, convert, demo, doctor, report)}
+_VERBS = {
+    verb.__name__: verb for verb in (explain, layers, methods, train, report, convert, demo, doctor)
+}
 for verb in _VERBS.values():
     app.command()(verb)
 

@@ -106,11 +106,6 @@ class ModelChoice:
 
         Raises UsageError, ModelError or WeightsError.
         """
-        numbers: dict[str, Any] = {
-            "size": None if self.size is None else parse_size(self.size),
-            "mean": None if self.mean is None else parse_numbers("--mean", self.mean),
-            "std": None if self.std is None else parse_numbers("--std", self.std),
-        }
         from whycam.models import load
 
         model = load(
@@ -120,13 +115,9 @@ class ModelChoice:
             classes=self.classes,
             num_classes=self.num_classes,
             device=_device(self.device),
-            resize=self.resize,
-            crop_pct=self.crop_pct,
-            interpolation=self.interpolation,
-            channels=self.channels,
             preprocessing=self.preprocess,
             allow_partial=self.allow_partial,
-            **numbers,
+            **self._values(),
         )
         kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
         if model.provenance.loaded is not None:
@@ -137,6 +128,38 @@ class ModelChoice:
             for note in model.provenance.notes:
                 tell("note", f"{model.reference}: {note}")
         return model
+
+    def load_for(self, class_names: Sequence[str], seed: int) -> "LoadedModel":
+        """Load the model to be trained for these classes; what is random in it is drawn from the seed.
+
+        Raises UsageError, ModelError or WeightsError.
+        """
+        from whycam.models.new_head import load_with_new_head
+        from whycam.models.sidecar import read_sidecar
+        from whycam.models.source import ModelOptions
+
+        whole = None if self.preprocess is None else read_sidecar(self.preprocess).preprocessing
+        return load_with_new_head(
+            self.reference,
+            class_names,
+            ModelOptions(preprocessing=whole, **self._values()),
+            weights=self.weights,
+            download=self.download,
+            seed=seed,
+            device=_device(self.device),
+        )
+
+    def _values(self) -> dict[str, Any]:
+        """Return the single values of the preprocessing."""
+        return {
+            "size": None if self.size is None else parse_size(self.size),
+            "mean": None if self.mean is None else parse_numbers("--mean", self.mean),
+            "std": None if self.std is None else parse_numbers("--std", self.std),
+            "resize": self.resize,
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation,
+            "channels": self.channels,
+        }
 
 
 def _device(name: str) -> str:

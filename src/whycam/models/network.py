@@ -71,7 +71,7 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     """
     if not source.takes_weights:
         raise UsageError(f"{reference} brings its own weights; leave weights out")
-    weights = _renamed(source, read_weights(path))
+    weights = renamed(source, read_weights(path))
     read_count = _classes_read(source, weights) if options.num_classes is None else None
     count = options.num_classes if read_count is None else read_count
     built = source.build(count)
@@ -97,7 +97,8 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     return Network(built, provenance, None, source.default_classes if count is None else count)
 
 
-def _renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
+def renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
+    """Give the weights with keys of older releases brought up to date."""
     return replace(weights, tensors={source.rename_key(key): value for key, value in weights.tensors.items()})
 
 
