@@ -17,7 +17,9 @@ from whycam.cli.doctor import doctor
 from whycam.cli.explain import explain
 from whycam.cli.layers import layers
 from whycam.cli.methods import methods
+from whycam.cli.options import SeveralValues
 from whycam.cli.running import StoppedError
+from whycam.cli.select import select
 from whycam.errors import WhycamError
 
 _READER_WENT_AWAY = 141
@@ -29,9 +31,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, convert, demo, doctor)}
+_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, select, convert, demo, doctor)}
 for verb in _VERBS.values():
-    app.command()(verb)
+    app.command(cls=SeveralValues)(verb)
 
 
 def _version(asked: bool) -> None:
