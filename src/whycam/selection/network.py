@@ -69,15 +69,14 @@ def open_network(
 ) -> Network:
     """Build the network for the first checkpoint that fits; those with training's file beside them first.
 
-    Raises WeightsError, which names the first one's reason, where none does, and ModelError where the
-    reference is of no model.
+    Raises WeightsError, which gives the reason of the first one tried, where none does.
     """
     reasons: list[str] = []
     # those that say what they are come first; the sort keeps the order among each of both
     for checkpoint in sorted(checkpoints, key=lambda one: not sidecar_path(one.path).is_file()):
         try:
             return open_checkpoint(request, checkpoint.path, folders)
-        except (WeightsError, UsageError) as error:
+        except (ModelError, UsageError) as error:
             reasons.append(f"{checkpoint.name}: {error}")
     raise WeightsError(
         f"none of {len(checkpoints)} checkpoints can be ranked; the first one tried, {reasons[0]}"

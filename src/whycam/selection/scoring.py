@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from whycam.engine.capture import run_on_a_copy
+from whycam.engine.capture import faster_channels_last, run_on_a_copy
 from whycam.errors import EngineError, UsageError, WhycamError
 from whycam.models import LoadedModel
 from whycam.models.messages import one_line
@@ -99,6 +99,8 @@ def _timed_forward(model: LoadedModel, views: Pixels) -> tuple[Float[Tensor, "im
     """Return class scores in float64 on the CPU, and the seconds of the forward alone."""
     try:
         images = model.as_input(views)
+        if not faster_channels_last(images):  # the views' own channels may be last
+            images = images.contiguous()
         with torch.inference_mode():
             _wait(model.device)
             start = time.perf_counter()

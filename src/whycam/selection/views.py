@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from os import cpu_count
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -55,12 +55,46 @@ class _View:
 _Read: TypeAlias = _View | str
 
 
-class _Keeper(Protocol):
+class _Memory:
     """Takes views [H, W, C] one after the other, and gives them back as one array."""
 
-    def take(self, pixels: NDArray[np.float32]) -> None: ...
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        try:
+            self._values = np.empty(shape, np.float32)
+        except MemoryError as error:
+            raise UsageError(
+                "the decoded images do not fit into the memory; give a smaller --memory, and they are kept on "
+                "the disk"
+            ) from error
+        self._taken = 0
 
-    def all(self, count: int) -> NDArray[np.float32]: ...
+    def take(self, pixels: NDArray[np.float32]) -> None:
+        self._values[self._taken] = pixels
+        self._taken += 1
+
+    def all(self, count: int) -> NDArray[np.float32]:
+        return self._values[:count]
+
+
+class _Disk:
+    """Does the same in a file."""
+
+    def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
+        self._file = file
+        self._shape = shape
+
+    def take(self, pixels: NDArray[np.float32]) -> None:
+        # written, not mapped yet: a full disk is then an error and no signal that ends the process
+        with run_errors("keep the decoded images on the disk"):
+            self._file.write(pixels.data)
+
+    def all(self, count: int) -> NDArray[np.float32]:
+        with run_errors("keep the decoded images on the disk"):
+            self._file.flush()
+            return np.memmap(self._file, np.float32, "r+", shape=(count, *self._shape[1:]))
+
+
+_Keeper: TypeAlias = _Memory | _Disk
 
 
 @contextmanager
@@ -152,42 +186,13 @@ def _read(item: ImageItem, preprocessing: Preprocessing, max_pixels: int) -> _Re
     return _View(pixels, picture.content_hash, picture.notes)
 
 
-class _Memory:
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._values = np.empty(shape, np.float32)
-        self._taken = 0
-
-    def take(self, pixels: NDArray[np.float32]) -> None:
-        self._values[self._taken] = pixels
-        self._taken += 1
-
-    def all(self, count: int) -> NDArray[np.float32]:
-        return self._values[:count]
-
-
-class _Disk:
-    def __init__(self, file: Any, shape: tuple[int, ...]) -> None:
-        self._file = file
-        self._shape = shape
-
-    def take(self, pixels: NDArray[np.float32]) -> None:
-        # written, not mapped yet: a full disk is then an error and no signal that ends the process
-        with run_errors("keep the decoded images on the disk"):
-            self._file.write(pixels.data)
-
-    def all(self, count: int) -> NDArray[np.float32]:
-        with run_errors("keep the decoded images on the disk"):
-            self._file.flush()
-            return np.memmap(self._file, np.float32, "r+", shape=(count, *self._shape[1:]))
-
-
 @contextmanager
-def _in_memory(shape: tuple[int, ...]) -> Iterator[_Keeper]:
+def _in_memory(shape: tuple[int, ...]) -> Iterator[_Memory]:
     yield _Memory(shape)
 
 
 @contextmanager
-def _on_disk(scratch: Path, shape: tuple[int, ...]) -> Iterator[_Keeper]:
+def _on_disk(scratch: Path, shape: tuple[int, ...]) -> Iterator[_Disk]:
     with run_errors(f"keep the decoded images in {str(scratch)!r}"):
         file = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  # closed below, whatever a full disk says
     try:
