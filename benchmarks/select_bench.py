@@ -1,9 +1,9 @@
-"""Time ``whycam select`` against what it cannot do without: a bare pass a checkpoint, and reading the images once.
+"""Time ``whycam select`` against what it can't do without: a pass a checkpoint, and reading the images once.
 
-Checkpoints of a ResNet-18 and photographs in files are made for it. Each round takes the selection as a whole,
-from the folder to the ranking on the disk, between the halves of the bare passes, and every other round after
-reading the images once rather than before: what disturbs the machine disturbs both. A bare pass runs on tensors
-that are ready, in batches of the same size and with the same layout in memory as the selection's.
+Checkpoints of a ResNet-18 and photographs in files are made for it. Each round takes the selection as a
+whole, from the folder to the ranking on the disk, between the halves of the bare passes, and reads the images
+once before or after these in turn: what disturbs the machine disturbs both. A bare pass runs on tensors that
+are ready, in batches of the same size and with the same layout in memory as the selection's.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from os import cpu_count
 from pathlib import Path
 
@@ -139,7 +140,7 @@ def rounds(scene: Scene, checkpoints: int, count: int) -> Iterator[Round]:
     for number in range(count):
         reading = seconds(lambda: read_once(scene)) if number % 2 else 0.0
         passes = sum(seconds(lambda: bare_pass(model, images)) for _ in range(half))
-        selection = seconds(lambda number=number: one_selection(scene, number))
+        selection = seconds(partial(one_selection, scene, number))
         passes += sum(seconds(lambda: bare_pass(model, images)) for _ in range(checkpoints - half))
         reading = reading or seconds(lambda: read_once(scene))
         yield Round(selection, passes, reading)

@@ -63,8 +63,8 @@ class _Memory:
             self._values = np.empty(shape, np.float32)
         except MemoryError as error:
             raise UsageError(
-                "the decoded images do not fit into the memory; give a smaller --memory, and they are kept on "
-                "the disk"
+                "the decoded images do not fit into the memory; give a smaller --memory, and they are kept "
+                "on the disk"
             ) from error
         self._taken = 0
 
