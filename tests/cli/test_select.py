@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
-
 from tests.selection.conftest import CLASSES, fill, save, state
 
 IMAGES = 12

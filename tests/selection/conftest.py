@@ -1,6 +1,7 @@
 """A small data set in folders, and checkpoints as ``whycam train`` leaves them."""
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ MODEL = "timm:test_resnet"
 
 def state(seed: int, classes: int = 3) -> dict[str, Tensor]:
     """Draw weights of the small network; they differ enough to disagree on images."""
+    return {name: values.clone() for name, values in _drawn(seed, classes).items()}
+
+
+@cache
+def _drawn(seed: int, classes: int) -> dict[str, Tensor]:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = timm.create_model("test_resnet", num_classes=classes)
@@ -51,6 +57,11 @@ def fill(folder: Path, count: int, seed: int) -> None:
         pixels = draws.integers(0, 160, (40, 50, 3), dtype=np.uint8)
         pixels[..., seed % 3] += 90
         Image.fromarray(pixels).save(folder / f"img{number}.png")
+
+
+@pytest.fixture(autouse=True)
+def quick(one_thread: None) -> None:
+    """Let the small networks run on one thread."""
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,6 +20,7 @@ from whycam.selection.round import Round
 from whycam.selection.split import Split, read_split
 from whycam.selection.views import Views, views_of
 from whycam.selection.written import ranking_csv, ranking_json
+from whycam.store.manifest import utc_now
 
 Progress: TypeAlias = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -34,7 +35,7 @@ class Selection:
     ``skipped`` are checkpoints that could not be ranked, as (name, reason); ``missing`` the gaps in the range
     that was asked for; ``unreadable`` the images that no checkpoint was ranked on, as (id, reason).
     ``reused`` counts the results of an earlier call. ``chosen`` are the images in ``images_list``.
-    ``settings`` is what the results hold for, ``kept_in`` where the views were.
+    ``settings`` is what the results hold for, ``kept_in`` where the views were; ``created`` is in UTC.
     """
 
     request: SelectRequest
@@ -50,6 +51,7 @@ class Selection:
     reused: int
     kept_in: str
     warnings: tuple[str, ...]
+    created: str = field(default_factory=utc_now)
 
     @property
     def images_list(self) -> Path:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from whycam.rows import device_text, versions
 from whycam.selection.ranking import Ranking, Result
-from whycam.store.manifest import utc_now
 
 if TYPE_CHECKING:
     from whycam.selection.select import Selection
@@ -67,7 +66,7 @@ def document_of(selection: "Selection") -> dict[str, Any]:
     request, ranking = selection.request, selection.ranking
     return {
         "schema_version": "1.0",
-        "created": utc_now(),
+        "created": selection.created,
         "command": list(request.command),
         "versions": versions(),
         "device": device_text(selection.device),
