@@ -197,6 +197,9 @@ def test_a_killed_selection_resumes_to_what_an_unbroken_one_gives(
     assert kept["seconds_an_image"] == first["score"]["seconds_an_image"]
     assert pictures(out) == pictures(unbroken[1])
     assert {path.name for path in out.iterdir()} == {path.name for path in unbroken[1].iterdir()}
+    again = whycam(*asked, "--out", out, "--resume", "--json")
+    assert (again.code, again.json["reused"], again.json["explained"]["reused"]) == (0, 5, 3)
+    assert again.json["ranking"] == resumed.json["ranking"]
 
 
 def test_ctrl_c_says_what_is_kept_and_how_to_go_on(whycam: Any, asked: Any, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ _IMAGES_HELP = "Which images of the split are explained, from 0.  [default: the 
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
 _MEMORY_HELP = "Of decoded images that are kept in memory; more are kept in a file in --out."
 _RESUME_HELP = "Go on with the selection in --out."
-_TIES_SHOWN = 5
+_SHOWN = 5
 
 
 def select(
@@ -138,10 +138,10 @@ def _select_with_bar(request: "SelectRequest", *, quiet: bool) -> "Selection":
         raise StoppedError(_what_is_kept(request)) from None
     for warning in selection.warnings:
         tell("warning", warning)
-    for name, reason in selection.unreadable[:_TIES_SHOWN]:
+    for name, reason in selection.unreadable[:_SHOWN]:
         tell("left out", reason if name in reason else f"{name}: {reason}")
-    if len(selection.unreadable) > _TIES_SHOWN:
-        tell("left out", f"and {len(selection.unreadable) - _TIES_SHOWN} more; ranking.json has all")
+    if len(selection.unreadable) > _SHOWN:
+        tell("left out", f"and {len(selection.unreadable) - _SHOWN} more; ranking.json has all")
     return selection
 
 
@@ -230,5 +230,5 @@ def _ties(selection: "Selection") -> list[str]:
     """Say which checkpoints are as accurate as each other, the best first."""
     ties = selection.ranking.ties
     by = {"loss": "the lower loss comes first", "earlier": "the earlier comes first, of the same loss"}
-    lines = [f"  tie       {', '.join(tie.names)}: {by[tie.settled_by]}" for tie in ties[:_TIES_SHOWN]]
-    return [*lines, *([f"  tie       and {len(ties) - _TIES_SHOWN} more"] if len(ties) > _TIES_SHOWN else [])]
+    lines = [f"  tie       {', '.join(tie.names)}: {by[tie.settled_by]}" for tie in ties[:_SHOWN]]
+    return [*lines, *([f"  tie       and {len(ties) - _SHOWN} more"] if len(ties) > _SHOWN else [])]

@@ -1,7 +1,7 @@
 """The one network that every checkpoint is put into, and which checkpoints are of it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from whycam.errors import ModelError, UsageError, WeightsError
@@ -23,11 +23,6 @@ class Network:
     match: ClassMatch
     beside: Sidecar | None
     given_model: str | None
-
-    @property
-    def named_model(self) -> LoadedModel:
-        """The model with a name for each output: its own, or the class folder's."""
-        return replace(self.model, class_names=self.match.names)
 
     def fill(self, checkpoint: Path) -> Provenance:
         """Put a checkpoint's weights into the network.
@@ -75,7 +70,7 @@ def open_network(
     # those that say what they are come first; the sort keeps the order among each of both
     for checkpoint in sorted(checkpoints, key=lambda one: not sidecar_path(one.path).is_file()):
         try:
-            return open_checkpoint(request, checkpoint.path, folders)
+            return _opened(request, checkpoint.path, folders)
         except (ModelError, UsageError) as error:
             reasons.append(f"{checkpoint.name}: {error}")
     raise WeightsError(
@@ -83,8 +78,7 @@ def open_network(
     )
 
 
-def open_checkpoint(request: SelectRequest, checkpoint: Path, folders: Sequence[str]) -> Network:
-    """Build the network anew with a checkpoint's weights. Raises WeightsError, UsageError or ModelError."""
+def _opened(request: SelectRequest, checkpoint: Path, folders: Sequence[str]) -> Network:
     reference = request.model or model_of(checkpoint, "with --model")
     model = load(reference, weights=checkpoint, **request.load_options)
     model.check_takes_pictures()

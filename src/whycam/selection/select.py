@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
 
-from whycam.models import LoadedModel
-from whycam.selection.checkpoints import find_checkpoints, gaps_text
+from whycam.models import LoadedModel, Preprocessing, load
+from whycam.selection.checkpoints import FoundCheckpoints, find_checkpoints, gaps_text
 from whycam.selection.chosen import ChosenImage, choose_images, images_csv
-from whycam.selection.network import Network, open_checkpoint, open_network
+from whycam.selection.network import Network, open_network
 from whycam.selection.ranking import Ranking, rank
 from whycam.selection.request import SelectRequest
 from whycam.selection.results import SelectionFolder
@@ -34,7 +34,8 @@ class Selection:
 
     ``skipped`` are checkpoints that could not be ranked, as (name, reason); ``missing`` the gaps in the range
     that was asked for; ``unreadable`` the images that no checkpoint was ranked on, as (id, reason).
-    ``reused`` counts the results of an earlier call. ``chosen`` are the images in ``images_list``.
+    ``model``, ``preprocessing`` and ``class_names``, one an output, hold for all of them. ``reused`` counts
+    the results of an earlier call. ``chosen`` are the images in ``images_list``.
     ``settings`` is what the results hold for, ``kept_in`` where the views were; ``created`` is in UTC.
     """
 
@@ -42,6 +43,9 @@ class Selection:
     split: Split
     ranking: Ranking
     best_path: Path
+    model: str
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
     device: torch.device
     settings: Mapping[str, Any]
     chosen: tuple[ChosenImage, ...]
@@ -59,11 +63,18 @@ class Selection:
         return self.request.folder / IMAGES_NAME
 
     def open_best(self) -> LoadedModel:
-        """Load the best checkpoint, with names for its outputs.
+        """Load the best checkpoint as it was ranked, with a name for each output.
 
         It is built anew: what a network keeps of passes in inference mode is of no use to autograd.
         """
-        return open_checkpoint(self.request, self.best_path, self.split.folders).named_model
+        model = load(
+            self.model,
+            weights=self.best_path,
+            num_classes=self.request.load_options.get("num_classes"),
+            preprocessing=self.preprocessing,
+            device=self.device,
+        )
+        return replace(model, class_names=self.class_names)
 
 
 def select_checkpoints(
@@ -91,28 +102,37 @@ def select_checkpoints(
         labels = torch.tensor([network.match.outputs[split.classes[place]] for place in views.places])
         tour = Round(network, views, labels, request.batch_size)
         tour.go_through(found.checkpoints, folder, partial(progress, "ranking checkpoints"))
-        ranking = rank(tour.results)
-        chosen, doubts = choose_images(request, split, views, ranking.best)
-        paths = {one.name: one.path for one in found.checkpoints}
-        selection = Selection(
-            request=request,
-            split=split,
-            ranking=ranking,
-            best_path=paths[ranking.best.name],
-            device=network.model.device,
-            settings=settings,
-            chosen=chosen,
-            skipped=tuple(tour.skipped),
-            missing=found.missing,
-            unreadable=tuple((split.items[place].id, reason) for place, reason in views.unreadable),
-            reused=tour.reused,
-            kept_in=views.kept_in,
-            warnings=(*_warnings(split, network, views, found.missing), *doubts),
-        )
-        folder.write(Path(IMAGES_NAME), images_csv(chosen))
-        folder.write(Path("ranking.csv"), ranking_csv(ranking))
+        selection = _summed_up(request, split, found, tour, settings)
+        folder.write(Path(IMAGES_NAME), images_csv(selection.chosen))
+        folder.write(Path("ranking.csv"), ranking_csv(selection.ranking))
         folder.write(Path("ranking.json"), ranking_json(selection))
     return selection
+
+
+def _summed_up(
+    request: SelectRequest, split: Split, found: FoundCheckpoints, tour: Round, settings: Mapping[str, Any]
+) -> Selection:
+    network, views, ranking = tour.network, tour.views, rank(tour.results)
+    chosen, doubts = choose_images(request, split, views, ranking.best)
+    paths = {one.name: one.path for one in found.checkpoints}
+    return Selection(
+        request=request,
+        split=split,
+        ranking=ranking,
+        best_path=paths[ranking.best.name],
+        model=network.model.reference,
+        preprocessing=network.model.preprocessing,
+        class_names=network.match.names,
+        device=network.model.device,
+        settings=settings,
+        chosen=chosen,
+        skipped=tuple(tour.skipped),
+        missing=found.missing,
+        unreadable=tuple((split.items[place].id, reason) for place, reason in views.unreadable),
+        reused=tour.reused,
+        kept_in=views.kept_in,
+        warnings=(*_warnings(split, network, views, found.missing), *doubts),
+    )
 
 
 def _views(
