@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from whycam.cli.console import tell
 from whycam.errors import UsageError
@@ -76,6 +77,27 @@ DeviceOption: TypeAlias = Annotated[
         "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one."
     ),
 ]
+LIST_OPTIONS = frozenset({"--images"})
+"""Options that take all whole numbers that follow them: ``--images 0 100 200``."""
+
+
+class SeveralValues(TyperCommand):
+    """A command whose `LIST_OPTIONS` may have several values behind one name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each of its values, which is what the parser takes."""
+        spread: list[str] = []
+        option = None
+        for before, word in zip(["", *args], args, strict=False):
+            if word in LIST_OPTIONS:
+                option = word
+            elif option is not None and before != option:  # not its first value, which is whatever it is
+                option = option if word.isdecimal() else None
+                spread += [option] if option else []
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")
 ]
@@ -101,23 +123,30 @@ class ModelChoice:
     preprocess: Path | None = None
     allow_partial: bool = False
 
+    def options(self) -> dict[str, Any]:
+        """Return what `whycam.models.load` takes beside the reference and its weights. Raises UsageError."""
+        return {
+            "classes": self.classes,
+            "num_classes": self.num_classes,
+            "device": _device(self.device),
+            "preprocessing": self.preprocess,
+            **self._values(),
+        }
+
     def load(self) -> "LoadedModel":
         """Load the model, and say on stderr what its weights are where that is in doubt.
 
         Raises UsageError, ModelError or WeightsError.
         """
+        options = self.options()
         from whycam.models import load
 
         model = load(
             self.reference,
             weights=self.weights,
             download=self.download,
-            classes=self.classes,
-            num_classes=self.num_classes,
-            device=_device(self.device),
-            preprocessing=self.preprocess,
             allow_partial=self.allow_partial,
-            **self._values(),
+            **options,
         )
         kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
         if model.provenance.loaded is not None:

@@ -134,21 +134,26 @@ def load(
         device=place,
         embed_text=network.built.embed_text,
         needs_clips=network.built.needs_clips,
+        refill=network.refill,
     )
 
 
-def model_of(checkpoint: str) -> str:
-    """Return what a checkpoint given in a model's place is of. Raises ModelError where nothing says it."""
+def model_of(checkpoint: str | Path, how: str = "with --weights") -> str:
+    """Return the reference of the model that a checkpoint is of, as its own file beside it says.
+
+    ``how`` tells the user how to give one instead. Raises ModelError where nothing says it, or where it is
+    one whose code would be run.
+    """
     name, beside = one_line(Path(checkpoint).name, 80), sidecar_beside(checkpoint)
     if beside is None or beside.model is None:
         raise ModelError(
             f"'{name}' is a weights file, and no {one_line(sidecar_path(checkpoint).name, 80)} of whycam "
-            "train beside it says of which model; give the model, such as timm:resnet50, with --weights"
+            f"train beside it says of which model; give the model, such as timm:resnet50, {how}"
         )
     if not beside.model.startswith(_RUN_NO_CODE):
         raise ModelError(
             f"'{name}' is of {one_line(beside.model, 80)}, whose code would be run; where you trust it, give "
-            "it as the model, with --weights"
+            f"that model, {how}"
         )
     return beside.model
 
