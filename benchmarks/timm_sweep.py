@@ -19,11 +19,17 @@ def families() -> Iterator[tuple[str, str]]:
         yield from ((row["family"], row["model"]) for row in csv.DictReader(file))
 
 
-def build(name: str) -> tuple[nn.Module, tuple[int, ...]]:
-    """Build a model with random weights from a fixed seed; return it with its input's size."""
+def build(name: str, side: int | None = None, **options: Any) -> tuple[nn.Module, tuple[int, ...]]:
+    """Build a model with random weights from a fixed seed; return it with its input's size [C, H, W].
+
+    ``side`` is another size in pixels than its own; ``options`` are timm's, such as fewer blocks.
+    """
     torch.manual_seed(0)
-    model = draw_anew(timm.create_model(name))
-    return model, tuple(cast(Any, model).pretrained_cfg["input_size"])
+    if side is not None:
+        options["img_size"] = side
+    model = draw_anew(timm.create_model(name, **options))
+    channels, *size = cast(Any, model).pretrained_cfg["input_size"]
+    return model, (channels, *(size if side is None else (side, side)))
 
 
 def cases() -> Iterator[Case]:

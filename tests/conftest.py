@@ -1,5 +1,6 @@
 """What every test shares: checked shapes, a small number of threads, a seed."""
 
+import os
 from collections.abc import Iterator
 
 import jaxtyping
@@ -9,7 +10,12 @@ from hypothesis import settings
 
 # Before any test imports whycam: from here on every call checks its shapes and types, in tests only.
 jaxtyping.install_import_hook("whycam", "beartype.beartype")
-torch.set_num_threads(2)
+# As many threads as there is room for: two of one worker on the core of another wait for each other. The
+# programs that tests start have their number from the environment.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+threads = max(1, min(2, (os.cpu_count() or 1) // workers))
+os.environ["OMP_NUM_THREADS"] = str(threads)
+torch.set_num_threads(threads)
 settings.register_profile("whycam", deadline=None)  # a busy machine is no defect
 settings.load_profile("whycam")
 

@@ -72,7 +72,7 @@ def test_a_killed_run_resumes_to_what_an_unbroken_one_gives(
     assert rows == columns(unbroken)
     assert pictures(out) == pictures(unbroken)
     left = {path.name for path in out.iterdir()}
-    assert left == {"manifest.json", "explanations.parquet", "overlays", "sheet.png"}
+    assert left == {"manifest.json", "explanations.parquet", "overlays", "pictures", "sheet.png"}
 
 
 def test_ctrl_c_exits_with_130_and_says_how_to_go_on(

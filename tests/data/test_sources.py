@@ -312,3 +312,9 @@ def test_a_page_reached_through_a_link_comes_once(here: Path) -> None:
     _tree(here, "a.tif")
     os.symlink("a.tif", here / "link.tif")
     assert _ids("a.tif#page=1", "link.tif#page=1", "link.tif#page=2") == ["a.tif#page=1", "link.tif#page=2"]
+
+
+def test_a_lists_id_column_names_its_pictures_and_an_empty_one_leaves_the_path(tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text("path,id\na.png,first one\nb.png,\nc.png,first one\n", encoding="utf-8")
+    assert [item.id for item in find_images([table])] == ["first one", "b.png", "first one (2)"]

@@ -84,6 +84,7 @@ def test_the_public_names_are_these():
         "draw_text",
         "font_for",
         "heatmap_picture",
+        "iso_lines",
         "native_grid",
         "normalise",
         "overlay",

@@ -1,11 +1,12 @@
 """stderr and stdout: warnings and errors in one line each, a progress bar, and JSON that stays alone."""
 
 import contextlib
+import functools
 import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -61,8 +62,15 @@ def stdout_kept_for_json() -> Iterator[TextIO]:
 @contextlib.contextmanager
 def progress_bar(what: str, *, quiet: bool) -> Iterator["Progress"]:
     """Give what draws a bar on stderr; nothing is drawn when ``quiet`` or where stderr is no terminal."""
+    with staged_bar(quiet=quiet) as advance:
+        yield functools.partial(advance, what)
+
+
+@contextlib.contextmanager
+def staged_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """Give what draws one bar for one stage after the other, as ``progress_bar`` does."""
     if quiet or not sys.stderr.isatty():
-        yield lambda finished, planned: None
+        yield lambda what, finished, planned: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -70,9 +78,11 @@ def progress_bar(what: str, *, quiet: bool) -> Iterator["Progress"]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task("", total=None)
 
-        def advance(finished: int, planned: int) -> None:
+        def advance(what: str, finished: int, planned: int) -> None:
+            if bar.tasks[0].description != what:
+                bar.reset(task, description=what)  # its pace says nothing of the next one's
             bar.update(task, completed=finished, total=planned)
 
         yield advance

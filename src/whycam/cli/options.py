@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
 import typer
+from typer.core import TyperCommand
 
 from whycam.cli.console import tell
 from whycam.errors import UsageError
@@ -76,6 +77,27 @@ DeviceOption: TypeAlias = Annotated[
         "--device", metavar="DEVICE", help="cpu, cuda, cuda:1, ...; auto is cuda where there is one."
     ),
 ]
+LIST_OPTIONS = frozenset({"--images"})
+"""Options that take all whole numbers that follow them: ``--images 0 100 200``."""
+
+
+class SeveralValues(TyperCommand):
+    """A command whose `LIST_OPTIONS` may have several values behind one name."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Repeat the option's name before each of its values, which is what the parser takes."""
+        spread: list[str] = []
+        option = None
+        for before, word in zip(["", *args], args, strict=False):
+            if word in LIST_OPTIONS:
+                option = word
+            elif option is not None and before != option:  # not its first value, which is whatever it is
+                option = option if word.isdecimal() else None
+                spread += [option] if option else []
+            spread.append(word)
+        return super().parse_args(ctx, spread)
+
+
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")
 ]
@@ -101,32 +123,30 @@ class ModelChoice:
     preprocess: Path | None = None
     allow_partial: bool = False
 
+    def options(self) -> dict[str, Any]:
+        """Return what `whycam.models.load` takes beside the reference and its weights. Raises UsageError."""
+        return {
+            "classes": self.classes,
+            "num_classes": self.num_classes,
+            "device": _device(self.device),
+            "preprocessing": self.preprocess,
+            **self._values(),
+        }
+
     def load(self) -> "LoadedModel":
         """Load the model, and say on stderr what its weights are where that is in doubt.
 
         Raises UsageError, ModelError or WeightsError.
         """
-        numbers: dict[str, Any] = {
-            "size": None if self.size is None else parse_size(self.size),
-            "mean": None if self.mean is None else parse_numbers("--mean", self.mean),
-            "std": None if self.std is None else parse_numbers("--std", self.std),
-        }
+        options = self.options()
         from whycam.models import load
 
         model = load(
             self.reference,
             weights=self.weights,
             download=self.download,
-            classes=self.classes,
-            num_classes=self.num_classes,
-            device=_device(self.device),
-            resize=self.resize,
-            crop_pct=self.crop_pct,
-            interpolation=self.interpolation,
-            channels=self.channels,
-            preprocessing=self.preprocess,
             allow_partial=self.allow_partial,
-            **numbers,
+            **options,
         )
         kind = {"random": "warning", "factory": "note"}.get(model.provenance.kind)
         if model.provenance.loaded is not None:
@@ -137,6 +157,38 @@ class ModelChoice:
             for note in model.provenance.notes:
                 tell("note", f"{model.reference}: {note}")
         return model
+
+    def load_for(self, class_names: Sequence[str], seed: int) -> "LoadedModel":
+        """Load the model to be trained for these classes; what is random in it is drawn from the seed.
+
+        Raises UsageError, ModelError or WeightsError.
+        """
+        from whycam.models.new_head import load_with_new_head
+        from whycam.models.sidecar import read_sidecar
+        from whycam.models.source import ModelOptions
+
+        whole = None if self.preprocess is None else read_sidecar(self.preprocess).preprocessing
+        return load_with_new_head(
+            self.reference,
+            class_names,
+            ModelOptions(preprocessing=whole, **self._values()),
+            weights=self.weights,
+            download=self.download,
+            seed=seed,
+            device=_device(self.device),
+        )
+
+    def _values(self) -> dict[str, Any]:
+        """Return the single values of the preprocessing."""
+        return {
+            "size": None if self.size is None else parse_size(self.size),
+            "mean": None if self.mean is None else parse_numbers("--mean", self.mean),
+            "std": None if self.std is None else parse_numbers("--std", self.std),
+            "resize": self.resize,
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation,
+            "channels": self.channels,
+        }
 
 
 def _device(name: str) -> str:

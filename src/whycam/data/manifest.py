@@ -1,4 +1,4 @@
-"""CSV lists of pictures: a ``path`` column, and ``label`` and ``page`` columns where there are."""
+"""CSV lists of pictures: a ``path`` column, and ``label``, ``page`` and ``id`` columns where there are."""
 
 import csv
 import re
@@ -22,6 +22,7 @@ class Row:
     label: str | None
     error: str | None
     page: int | None = None
+    id: str | None = None
 
 
 def read_rows(table: Path) -> Iterator[Row]:
@@ -79,4 +80,5 @@ def _row(line: int, fields: list[str], columns: list[str]) -> Row:
         error = f"the label '{printable(label)}' that is not UTF-8; save the list as UTF-8"
     elif page and _PAGE.fullmatch(page) is None:
         error = f"the page '{printable(page[:40])}', expected a number from 0, or nothing for the first"
-    return Row(line, path, label or None, error, int(page) if page and not error else None)
+    number = int(page) if page and not error else None
+    return Row(line, path, label or None, error, number, named.get("id", "").strip() or None)

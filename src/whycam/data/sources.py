@@ -49,7 +49,8 @@ class ImageItem:
 
     ``id`` is unique in a run, printable, and depends only on the sources and the file's name, never on
     what else is found: the path as it was given, with ``/`` between the names. Where a folder or a CSV
-    list is the only source, it is the path from that folder, or the path as the list has it. ``path`` is
+    list is the only source, it is the path from that folder, or the path as the list has it; a list's own
+    ``id`` column goes before that. ``path`` is
     as `whycam.data.read_image` takes it: a page that was asked for is named in it and in the id, as
     ``FILE#page=N``.
     ``label`` comes from a CSV list alone. ``error`` is one line, and set where there is nothing to look
@@ -66,8 +67,8 @@ def find_images(sources: Sequence[str | Path]) -> Iterator[ImageItem]:
     """Yield the pictures of all sources, one at a time, in the order given and each file once.
 
     - A file is tried whatever its suffix; ``FILE#page=N`` is one page of it, counted from 0. With the suffix
-      ``.csv`` it is a list with a ``path`` column, relative to the list's folder, and optional ``label``
-      and ``page`` columns. Its paths are the user's own: ``..``, absolute ones and links are followed.
+      ``.csv`` it is a list with a ``path`` column, relative to the list's folder, and optional ``label``,
+      ``page`` and ``id`` columns. Its paths are the user's own: ``..``, absolute ones and links are followed.
     - A folder is searched to any depth for files with an image suffix, in natural order (img2 before
       img10). Hidden names are skipped. Folders by class do not make labels.
     - A glob (``*``, ``?``, ``[...]``, ``**`` for any depth) that is not itself a file finds files with an
@@ -179,7 +180,7 @@ def _row_item(row: Row, table: Path, prefix: Path) -> ImageItem:
     if row.error:
         return ImageItem(f"{_as_id(table)}:{row.line}", table, row.label, f"found {row.error}")
     name = Path(row.path) if row.page is None else with_page(Path(row.path), row.page)
-    return ImageItem(_as_id(prefix / name), table.parent / name, row.label)
+    return ImageItem(printable(row.id) if row.id else _as_id(prefix / name), table.parent / name, row.label)
 
 
 def _once_each(items: Iterable[ImageItem]) -> Iterator[ImageItem]:

@@ -60,8 +60,11 @@ def head_classes(weights: StateDict, network: StateDict, default: int) -> int | 
     return counts.pop() if len(counts) == 1 else None
 
 
-def load_strictly(module: nn.Module, weights: WeightsFile, *, owner: str) -> None:
-    """Load every key or none. ``owner`` names the network in a refusal.
+PARTIAL_MEND = "--allow-partial (allow_partial=True) loads the {fitting} that fit, and no others"
+
+
+def load_strictly(module: nn.Module, weights: WeightsFile, *, owner: str, mend: str = PARTIAL_MEND) -> None:
+    """Load every key or none. ``owner`` names the network in a refusal, which ends with the ``mend``.
 
     Batch norm's ``num_batches_tracked``, which old files lack and a prediction does not use, keeps the
     network's own value. Raises WeightsError when keys, shapes or kinds of number differ, or when a
@@ -70,7 +73,7 @@ def load_strictly(module: nn.Module, weights: WeightsFile, *, owner: str) -> Non
     comparison = _compared(weights.tensors, module.state_dict())
     if not comparison.is_whole:
         raise WeightsError(
-            f"'{weights.name}' does not fit {owner}: {comparison.describe()}{comparison.partial_mend()}"
+            f"'{weights.name}' does not fit {owner}: {comparison.describe()}{comparison.ending(mend)}"
         )
     _load(module, weights, comparison.fitting)
 
@@ -136,10 +139,8 @@ class _Comparison:
         left = tuple(key for key in self.network if key in {*self.missing, *self.reshaped})
         return PartialFit(len(self.fitting), self.total, left, (*self.reshaped, *self.unexpected))
 
-    def partial_mend(self) -> str:
-        if not self.fitting:
-            return ""
-        return f"; --allow-partial (allow_partial=True) loads the {len(self.fitting)} that fit, and no others"
+    def ending(self, mend: str) -> str:
+        return f"; {mend.format(fitting=len(self.fitting))}" if self.fitting else ""
 
     def describe(self) -> str:
         """Give the counts, the first few of each kind, and the likely cause."""

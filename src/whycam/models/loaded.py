@@ -1,7 +1,7 @@
 """A loaded network with everything needed to put a picture through it and to say where it came from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -81,7 +81,9 @@ class LoadedModel:
 
     ``embed_text`` is there for image-text models, whose module gives image embeddings [B, D]: it gives
     a text's embedding [D] in the same space, and neither is normalised. ``needs_clips`` says of a video
-    network, which takes no single pictures, what it takes instead.
+    network, which takes no single pictures, what it takes instead. ``refill``, there where the weights are a
+    file's, puts another file's into the module in their place, whole or not at all, and gives their
+    provenance; it raises WeightsError, and the module is then as it was.
     """
 
     module: nn.Module
@@ -92,11 +94,17 @@ class LoadedModel:
     device: torch.device
     embed_text: Callable[[str], Tensor] | None = None
     needs_clips: str | None = None
+    refill: Callable[[Path], Provenance] | None = None
 
     def check_takes_pictures(self) -> None:
         """Raise UsageError where single pictures are no input of the network."""
         if self.needs_clips is not None:
             raise UsageError(f"{self.reference} takes no single pictures; {self.needs_clips}")
+
+    def as_input(self, views: Tensor) -> Images:
+        """Bring preprocessed views [B, C, H, W] to the network's device and number type."""
+        floating = (p.dtype for p in self.module.parameters() if p.is_floating_point())
+        return views.to(self.device, next(floating, torch.float32))
 
     def prepare(self, sources: Sequence[Source]) -> PreparedImages:
         """Read and preprocess files or PIL pictures, on the network's device and in its number type.
@@ -105,26 +113,31 @@ class LoadedModel:
         differ in size or when the network takes no pictures.
         """
         self.check_takes_pictures()
-        if isinstance(sources, str | Path | Image.Image):
-            raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
-        shape = getattr(sources, "shape", None)
-        if shape is not None:
-            raise UsageError(
-                f"prepare was given a tensor ({type(sources).__name__} {list(shape)}); "
-                "give files or PIL pictures, or explain model.module with it"
-            )
-        if not sources:
-            raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
-        pictures = tuple(_picture(source) for source in sources)
-        views, geometries = zip(*(self.preprocessing.apply(picture) for picture in pictures), strict=True)
-        names = tuple(_name(source, index) for index, source in enumerate(sources))
-        _check_one_size(views, names)
-        return PreparedImages(
-            images=torch.stack(views).to(self.device, _number_type(self.module)),
-            pictures=pictures,
-            geometries=geometries,
-            names=names,
+        prepared = prepare_pictures(sources, self.preprocessing)
+        return replace(prepared, images=self.as_input(prepared.images))
+
+
+def prepare_pictures(sources: Any, preprocessing: Preprocessing) -> PreparedImages:
+    """Read and preprocess a sequence of files or PIL pictures, in float32 on the host.
+
+    Raises ImageError when a picture cannot be read, UsageError when there is none, when their views differ
+    in size and for anything else.
+    """
+    if isinstance(sources, str | Path | Image.Image):
+        raise UsageError("prepare was given one source; expected a list of them: put it in [ ]")
+    shape = getattr(sources, "shape", None)
+    if shape is not None:
+        raise UsageError(
+            f"prepare was given a tensor ({type(sources).__name__} {list(shape)}); "
+            "give files or PIL pictures, or explain model.module with it"
         )
+    if not sources:
+        raise UsageError("there is no picture to prepare; give at least one file or PIL picture")
+    pictures = tuple(_picture(source) for source in sources)
+    views, geometries = zip(*(preprocessing.apply(picture) for picture in pictures), strict=True)
+    names = tuple(_name(source, index) for index, source in enumerate(sources))
+    _check_one_size(views, names)
+    return PreparedImages(torch.stack(views), pictures, geometries, names)
 
 
 def _check_one_size(views: Sequence[Tensor], names: Sequence[str]) -> None:
@@ -168,8 +181,3 @@ def _name(source: Source, index: int) -> str:
     if isinstance(source, Image.Image):
         return str(getattr(source, "filename", "")) or f"picture {index}"
     return str(source)
-
-
-def _number_type(module: nn.Module) -> torch.dtype:
-    floating = (p.dtype for p in module.parameters() if p.is_floating_point())
-    return next(floating, torch.float32)

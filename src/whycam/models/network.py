@@ -1,7 +1,11 @@
 """From a model source to a network: with random weights, with a file's, or with the published ones."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+from torch import nn
 
 from whycam.errors import ModelError, UsageError
 from whycam.models.fitting import fit_keys, head_classes, keys_fit, load_partially, load_strictly
@@ -12,12 +16,16 @@ from whycam.models.weights import WeightsFile, read_weights, state_sha256
 
 @dataclass(frozen=True)
 class Network:
-    """A built network, where its weights are from, and its classes as far as they are known."""
+    """A built network, where its weights are from, and its classes as far as they are known.
+
+    ``refill`` is as in `LoadedModel`.
+    """
 
     built: Built
     provenance: Provenance
     class_names: tuple[str, ...] | None
     class_count: int | None
+    refill: Callable[[Path], Provenance] | None = None
 
 
 def unweighted_network(source: ModelSource, options: ModelOptions) -> Network:
@@ -71,17 +79,17 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
     """
     if not source.takes_weights:
         raise UsageError(f"{reference} brings its own weights; leave weights out")
-    weights = _renamed(source, read_weights(path))
+    weights = renamed(source, read_weights(path))
     read_count = _classes_read(source, weights) if options.num_classes is None else None
     count = options.num_classes if read_count is None else read_count
     built = source.build(count)
     fitted = fit_keys(source.convert(weights, count), built.module.state_dict())
-    partial = None
+    part = None
     if options.allow_partial:
-        partial = load_partially(built.module, fitted, owner=reference)
+        part = load_partially(built.module, fitted, owner=reference)
     else:
         load_strictly(built.module, fitted, owner=reference)
-    notes = [*fitted.notes, *(partial.notes if partial else ())]
+    notes = [*fitted.notes, *(part.notes if part else ())]
     if read_count is not None:
         notes.append(f"{read_count} classes read from the weights' head")
     notes += source.set_trained(built.module)
@@ -92,12 +100,24 @@ def weighted_network(source: ModelSource, reference: str, path: str | Path, opti
         name=weights.name,
         sha256=weights.sha256,
         notes=tuple(notes),
-        loaded=None if partial is None else (partial.loaded, partial.total),
+        loaded=None if part is None else (part.loaded, part.total),
     )
-    return Network(built, provenance, None, source.default_classes if count is None else count)
+    refill = partial(_refilled, built.module, source, reference, count)
+    return Network(built, provenance, None, source.default_classes if count is None else count, refill)
 
 
-def _renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
+def _refilled(
+    module: nn.Module, source: ModelSource, reference: str, count: int | None, path: Path
+) -> Provenance:
+    """Load another file's weights into the built module, whole or not at all."""
+    weights = source.convert(renamed(source, read_weights(path)), count)
+    fitted = fit_keys(weights, module.state_dict())
+    load_strictly(module, fitted, owner=reference)
+    return Provenance("file", name=fitted.name, sha256=fitted.sha256, notes=fitted.notes)
+
+
+def renamed(source: ModelSource, weights: WeightsFile) -> WeightsFile:
+    """Give the weights with keys of older releases brought up to date."""
     return replace(weights, tensors={source.rename_key(key): value for key, value in weights.tensors.items()})
 
 

@@ -103,17 +103,17 @@ def load(
             f"reference is a {type(reference).__name__}; expected a text: one of {some_of(SOURCES, 9)}"
         )
     if weights is None and not download and is_weights_file(reference):
-        weights, reference = reference, _model_of(reference)
-    _refuse_clashes(options, weights, download=download)
+        weights, reference = reference, model_of(reference)
+    refuse_clashes(options, weights, download=download)
     beside = None if weights is None else sidecar_beside(weights)
     if beside is not None and sidecar is None:
         sidecar, options = _with_trained(beside, options, classes, reference)
     if sidecar and sidecar.class_names and classes is not None:
         raise UsageError("class names are in both the preprocessing file and --classes; expected one of them")
-    place = _device(device)
+    place = usable_device(device)
     # parameters made inside the caller's inference mode could never have gradients
     with torch.inference_mode(False), torch.device("cpu"), fixed_seed():
-        source = _source(reference, options)
+        source = source_of(reference, options)
         if download:
             network = published_network(source, one_line(reference), options)
         elif weights is not None:
@@ -134,21 +134,26 @@ def load(
         device=place,
         embed_text=network.built.embed_text,
         needs_clips=network.built.needs_clips,
+        refill=network.refill,
     )
 
 
-def _model_of(checkpoint: str) -> str:
-    """Return what a checkpoint given in a model's place is of. Raises ModelError where nothing says it."""
+def model_of(checkpoint: str | Path, how: str = "with --weights") -> str:
+    """Return the reference of the model that a checkpoint is of, as its own file beside it says.
+
+    ``how`` tells the user how to give one instead. Raises ModelError where nothing says it, or where it is
+    one whose code would be run.
+    """
     name, beside = one_line(Path(checkpoint).name, 80), sidecar_beside(checkpoint)
     if beside is None or beside.model is None:
         raise ModelError(
             f"'{name}' is a weights file, and no {one_line(sidecar_path(checkpoint).name, 80)} of whycam "
-            "train beside it says of which model; give the model, such as timm:resnet50, with --weights"
+            f"train beside it says of which model; give the model, such as timm:resnet50, {how}"
         )
     if not beside.model.startswith(_RUN_NO_CODE):
         raise ModelError(
             f"'{name}' is of {one_line(beside.model, 80)}, whose code would be run; where you trust it, give "
-            "it as the model, with --weights"
+            f"that model, {how}"
         )
     return beside.model
 
@@ -188,7 +193,8 @@ def _noted(network: Network, options: ModelOptions, sidecar: Sidecar | None) -> 
     return replace(network.provenance, notes=(*network.provenance.notes, note))
 
 
-def _source(reference: str, options: ModelOptions) -> ModelSource:
+def source_of(reference: str, options: ModelOptions) -> ModelSource:
+    """Return how a reference becomes a network. Raises ModelError where it is none."""
     prefix, _, name = reference.partition(":")
     before, _, factory = reference.rpartition(":")
     if reference in SOURCES and ":" not in reference:
@@ -243,7 +249,8 @@ def _catalogue_matches(name: str) -> list[str]:
     return exact or [*get_close_matches(name, ["demo"]), *close]
 
 
-def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, download: bool) -> None:
+def refuse_clashes(options: ModelOptions, weights: str | Path | None, *, download: bool) -> None:
+    """Refuse options of which one says what another says too, with a UsageError."""
     if weights is not None and download:
         raise UsageError(
             "both weights and download were given; expected one: a file, or the published weights"
@@ -257,7 +264,8 @@ def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, downlo
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return the device of that name. Raises UsageError where nothing can be computed on it."""
     try:
         place = torch.device(device)
         torch.empty(0, device=place)

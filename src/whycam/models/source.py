@@ -156,15 +156,15 @@ class ModelSource:
 
 
 @contextmanager
-def fixed_seed() -> Iterator[None]:
+def fixed_seed(seed: int = SEED) -> Iterator[None]:
     """Draw from a fixed seed inside, and leave PyTorch's global generators as they were."""
     cuda: Any = torch.cuda
     devices = list(range(cuda.device_count())) if cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         # torch.manual_seed would also seed accelerators, whose state is forked only once they are in use
-        torch.default_generator.manual_seed(SEED)
+        torch.default_generator.manual_seed(seed)
         if devices:
-            cuda.manual_seed_all(SEED)
+            cuda.manual_seed_all(seed)
         yield
 
 

@@ -9,6 +9,7 @@ from whycam.render.overlays import (
     Opacity,
     contour,
     heatmap_picture,
+    iso_lines,
     native_grid,
     overlay,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "draw_text",
     "font_for",
     "heatmap_picture",
+    "iso_lines",
     "native_grid",
     "normalise",
     "overlay",

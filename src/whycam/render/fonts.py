@@ -76,6 +76,7 @@ def _first_face(line: str) -> Face:
     raise LookupError(line)
 
 
+@lru_cache(maxsize=4096)
 def tidy(text: str) -> str:
     """Make a text fit for one line: composed accents, plain spaces, no control or direction characters.
 

@@ -162,13 +162,27 @@ def contour(
     ``levels`` are heatmap values between 0 and 1, rising. Returns RGB of the picture's size; raises
     UsageError for other levels, and as `overlay`.
     """
+    lines = iso_lines(picture, heatmap, levels=levels, geometry=geometry)
+    colours = [colour_table(colormap)[round(level * 255)] / 255 for level in levels]
+    plain = overlay(picture, heatmap, geometry=geometry, opacity=ConstantOpacity(0.0), colormap=colormap)
+    return _stroke(plain, lines, colours)
+
+
+def iso_lines(
+    picture: Image.Image,
+    heatmap: Heatmap,
+    *,
+    levels: Sequence[float] = CONTOUR_LEVELS,
+    geometry: CropGeometry | None = None,
+) -> list[list[npt.NDArray[np.float64]]]:
+    """Trace a heatmap's iso-lines: for each level its lines [points, (x, y)] in the picture's pixels.
+
+    They run out to the edge of the seen part. Raises UsageError as `contour` does.
+    """
     if not all(low < high for low, high in zip((0.0, *levels), (*levels, 1.0), strict=True)):
         raise UsageError(f"contour levels are {tuple(levels)}; expected rising numbers between 0 and 1")
     values = to_array(heatmap)
-    colours = [colour_table(colormap)[round(level * 255)] / 255 for level in levels]
-    spans = _spans(_box(picture, geometry), values.shape)
-    plain = _colour(picture, values, spans, linear_taps, ConstantOpacity(0.0), colormap)
-    return _stroke(plain, _iso_lines(values, spans, levels), colours)
+    return _iso_lines(values, _spans(_box(picture, geometry), values.shape), levels)
 
 
 def _colour(

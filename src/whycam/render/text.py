@@ -254,9 +254,13 @@ def _layout(run: Run) -> tuple[str | None, str | None]:
     """Return a run's direction and language for Pillow, which takes them only when it can shape."""
     if not shaping_available():
         return None, None
-    names = {unicodedata.name(character, "").split(" ")[0] for character in run.text}
-    language = next((language for script, language in LANGUAGES if script in names), None)
-    return "rtl" if run.rtl else "ltr", language
+    return "rtl" if run.rtl else "ltr", language_of(run.text)
+
+
+def language_of(text: str) -> str | None:
+    """Return the language whose forms of Han characters a text is to be drawn in; None where it has none."""
+    names = {unicodedata.name(character, "").split(" ")[0] for character in text}
+    return next((language for script, language in LANGUAGES if script in names), None)
 
 
 def _font(face: Face, size: float) -> ImageFont.FreeTypeFont:

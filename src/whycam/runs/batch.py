@@ -15,7 +15,7 @@ from whycam.models.messages import one_line
 from whycam.models.source import fixed_seed
 from whycam.render import overlay, with_caution
 from whycam.rows import are_finite, jpeg_of, overlay_name, picture_name, png_of, rows_of
-from whycam.runs.probe import as_input, layers_for
+from whycam.runs.probe import layers_for
 from whycam.runs.reading import Read, Seen, Unreadable
 from whycam.runs.request import RunRequest
 from whycam.store import LayerRecord, Row, RunWriter
@@ -77,7 +77,7 @@ class BatchExplainer:
         with fixed_seed():  # a model that draws must not depend on which images came before
             explanations = explain_methods(
                 request.model.module,
-                as_input(request.model, torch.stack([one.view for one in seen])),
+                request.model.as_input(torch.stack([one.view for one in seen])),
                 request.methods,
                 target=request.target,
                 layer=layers_for(request, self.layer),

@@ -25,13 +25,7 @@ def stand_in_image(model: LoadedModel) -> Images:
     """Return noise [1, C, H, W] of the size that the model takes, always the same: for no image at hand."""
     shape = (1, model.preprocessing.channels, *model.preprocessing.size)
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(SEED))
-    return as_input(model, noise)
-
-
-def as_input(model: LoadedModel, views: torch.Tensor) -> Images:
-    """Bring preprocessed views to the model's device and number type."""
-    floating = (p.dtype for p in model.module.parameters() if p.is_floating_point())
-    return views.to(model.device, next(floating, torch.float32))
+    return model.as_input(noise)
 
 
 def first_images(request: RunRequest, plan: Iterable[Planned]) -> Iterator[Images]:
@@ -45,7 +39,7 @@ def first_images(request: RunRequest, plan: Iterable[Planned]) -> Iterator[Image
         seen = read(planned)
         if isinstance(seen, Seen):
             some = True
-            yield as_input(request.model, seen.view.unsqueeze(0))
+            yield request.model.as_input(seen.view.unsqueeze(0))
     if not some:
         yield stand_in_image(request.model)
 

@@ -1,0 +1,5 @@
+"""Run folders -> ``report.html``, a page to browse: no network, opens from ``file://``."""
+
+from whycam.reports.page.writing import MOST_IN_ONE_FILE, PageResult, write_page
+
+__all__ = ["MOST_IN_ONE_FILE", "PageResult", "write_page"]
