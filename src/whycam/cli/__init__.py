@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +18,7 @@ from whycam.cli.explain import explain
 from whycam.cli.layers import layers
 from whycam.cli.methods import methods
 from whycam.cli.running import StoppedError
+from whycam.cli.testbed import make_testbed
 from whycam.errors import WhycamError
 
 _READER_WENT_AWAY = 141
@@ -29,9 +30,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {verb.__name__: verb for verb in (explain, layers, methods, convert, demo, doctor)}
-for verb in _VERBS.values():
-    app.command()(verb)
+_VERBS: dict[str, Callable[..., Answer]] = {
+    verb.__name__: verb for verb in (explain, layers, methods, convert, demo, doctor)
+}
+_VERBS["testbed"] = make_testbed  # a name in test... would be taken for a test
+for name, verb in _VERBS.items():
+    app.command(name)(verb)
 
 
 def _version(asked: bool) -> None:

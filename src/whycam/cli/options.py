@@ -119,7 +119,7 @@ class ModelChoice:
             download=self.download,
             classes=self.classes,
             num_classes=self.num_classes,
-            device=_device(self.device),
+            device=usable_device(self.device),
             resize=self.resize,
             crop_pct=self.crop_pct,
             interpolation=self.interpolation,
@@ -139,7 +139,8 @@ class ModelChoice:
         return model
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """Return the device that a name means: for ``auto``, the accelerator where there is one."""
     if name != "auto":
         return name
     import torch

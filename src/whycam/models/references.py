@@ -26,6 +26,7 @@ from whycam.models.open_clip_source import open_clip_source
 from whycam.models.preprocessing import Preprocessing
 from whycam.models.sidecar import Sidecar, read_sidecar, sidecar_beside, sidecar_path
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
+from whycam.models.testbed_source import testbed_source
 from whycam.models.timm_source import timm_source
 from whycam.models.torchvision_source import torchvision_names, torchvision_source
 from whycam.models.weights import is_weights_file
@@ -40,6 +41,7 @@ SOURCES: dict[str, SourceMaker] = {
     "path/to/file.py:factory": file_source,
     "package.module:factory": module_source,
     "demo": demo_source,
+    "testbed:NAME": testbed_source,
 }
 CHECKPOINT = "path/to/checkpoint"
 """The other form of a reference: weights beside which ``whycam train`` wrote what they are of."""
@@ -110,7 +112,7 @@ def load(
         sidecar, options = _with_trained(beside, options, classes, reference)
     if sidecar and sidecar.class_names and classes is not None:
         raise UsageError("class names are in both the preprocessing file and --classes; expected one of them")
-    place = _device(device)
+    place = checked_device(device)
     # parameters made inside the caller's inference mode could never have gradients
     with torch.inference_mode(False), torch.device("cpu"), fixed_seed():
         source = _source(reference, options)
@@ -153,7 +155,7 @@ def _model_of(checkpoint: str) -> str:
     return beside.model
 
 
-_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:")
+_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:", "testbed:")
 
 
 def _with_trained(
@@ -257,7 +259,8 @@ def _refuse_clashes(options: ModelOptions, weights: str | Path | None, *, downlo
         )
 
 
-def _device(device: str | torch.device) -> torch.device:
+def checked_device(device: str | torch.device) -> torch.device:
+    """Return a device once something was put there. Raises UsageError where it cannot compute."""
     try:
         place = torch.device(device)
         torch.empty(0, device=place)
