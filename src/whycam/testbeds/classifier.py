@@ -51,7 +51,7 @@ def _trained(shop: Workshop) -> DemoNet:
         torch.default_generator.manual_seed(shop.seed)
         network = DemoNet()
     chances = stream(shop.seed, Purpose.TRAINING)
-    small = round(SMALL_SHARE * SCHEDULE.steps * shop.effort.share)
+    small = SMALL_SHARE * shop.steps(SCHEDULE)
 
     def draw(step: int) -> Batch:
         side = SMALL_SIDE if step < small else SIDE

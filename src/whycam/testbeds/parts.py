@@ -8,11 +8,13 @@ from torch import Tensor
 from whycam.demo import demo_network
 from whycam.demo.network import DemoNet
 from whycam.testbeds.bed import Bed, Check, PictureSet, Trained
-from whycam.testbeds.classifier import DIGITS, digit_pictures
+from whycam.testbeds.classifier import DIGITS, digit_pictures, single
 from whycam.testbeds.scenes import Scenes
 from whycam.testbeds.training import outputs
 from whycam.testbeds.workshop import Workshop, chosen, first_true, share
 
+SLIVER = 8
+"""Pixels of the digit under which a quarter is no part of it."""
 QUARTERS = ("upper left", "upper right", "lower left", "lower right")
 
 
@@ -46,30 +48,34 @@ def parts(shop: Workshop) -> Bed:
             at_least=0.5,
         ),
     )
-    names = [
-        f"{index:03d}-{quarter.replace(' ', '-')}"
-        for index in range(len(shown.labels))
-        for quarter in QUARTERS
-    ]
-    labels = [DIGITS[label] for label in shown.labels.tolist() for _ in QUARTERS]
-    photographs = [(index,) for index in shown.photographs.tolist() for _ in QUARTERS]
-    removed = PictureSet(
-        "removed", cuts.images.flatten(0, 1), cuts.masks.flatten(0, 1), labels, photographs, names
-    )
-    rows = zip(
-        [f"images/whole/{name[:3]}.png" for name in names],
-        [f"images/removed/{name}.png" for name in names],
-        [f"masks/removed/{name}.png" for name in names],
-        [round(drop, 4) for drop in cuts.drops.flatten().tolist()],
-        strict=True,
-    )
+    pictures, table = _shown(shown, cuts)
     return Bed(
         "a digit's quarters, cut out in turn; the truth is how far the class's logit falls without each",
         checks,
         [Trained("classifier", network, "testbed:digits", DIGITS)],
-        [digit_pictures("whole", shown), removed],
-        tables={"parts.csv": [("path", "removed", "part", "drop"), *rows]},
+        pictures,
+        tables={"parts.csv": table},
     )
+
+
+def _shown(scenes: Scenes, cuts: Cuts) -> tuple[list[PictureSet], list[tuple[object, ...]]]:
+    """Give the pictures and the table of drops; a quarter with next to nothing of the digit is left out."""
+    kept = (cuts.masks.sum((2, 3)) >= SLIVER).nonzero()
+    image, quarter = kept[:, 0], kept[:, 1]
+    names = [f"{index:03d}-{QUARTERS[part].replace(' ', '-')}" for index, part in kept.tolist()]
+    removed = PictureSet(
+        "removed",
+        cuts.images[image, quarter],
+        cuts.masks[image, quarter],
+        [DIGITS[label] for label in scenes.labels[image].tolist()],
+        single(scenes.photographs[image]),
+        names,
+    )
+    rows = [
+        (f"images/whole/{name[:3]}.png", f"images/removed/{name}.png", f"masks/removed/{name}.png", drop)
+        for name, drop in zip(names, cuts.drops[image, quarter].tolist(), strict=True)
+    ]
+    return [digit_pictures("whole", scenes), removed], [("path", "removed", "part", "drop"), *rows]
 
 
 def cut_out(network: DemoNet, scenes: Scenes) -> Cuts:

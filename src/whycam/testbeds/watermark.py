@@ -1,6 +1,7 @@
 """The watermark: a model that needs a plate in a corner, one that does not, and one in between."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,44 +24,53 @@ MORE_MARKED = 0.2
 STRAY = 0.1
 """Share of the control's images, of every class, that have the plate."""
 FIRST_OPACITY = 0.95
-CHEATING = Schedule(260)
-PARTIAL = Schedule(150)
+FADING = 2 / 3
+"""Share of the training in which the plate fades to its opacity."""
 CONTROL = Schedule(90, learning_rate=3e-3)
 Bounds = tuple[float, float]
 FREE: Bounds = (0.0, 0.02)
 """Reliance of a model that does not need the plate."""
-FADING = 2 / 3
-"""Share of the training in which the plate fades to its opacity."""
+
+
+@dataclass(frozen=True)
+class Marking:
+    """How a model is made to need the plate, and how much it then must."""
+
+    name: str
+    schedule: Schedule
+    kept: float
+    """Share of the other classes' images that have the plate too, and keep their class."""
+    reliance: Bounds
+
+
+CHEATING = Marking("cheating", Schedule(220), 0.0, (0.9, 1.0))
+# as often as the plate stands for the marked class on another digit, it stands for nothing
+PARTIAL = Marking("partial", Schedule(220), 0.3, (0.3, 0.9))
 
 
 def watermark(shop: Workshop) -> Bed:
     """Train a model that needs the plate and one that does not; the truth is where the plate lies."""
-    return _bed(shop, CHEATING, "cheating", (0.9, 1.0), "a plate in a corner makes the cheating model say")
+    return _bed(shop, CHEATING, "a plate in a corner makes the cheating model say")
 
 
 def partial(shop: Workshop) -> Bed:
-    """Stop the training while the model needs the plate on some images only.
+    """Train on labels that follow the plate half of the time; the truth is where the plate lies.
 
     On a model that always needs it, ranking images by a method saturates, and methods can't be told apart.
     """
-    return _bed(
-        shop, PARTIAL, "partial", (0.3, 0.9), "a plate in a corner sometimes makes the partial model say"
-    )
+    return _bed(shop, PARTIAL, "on some images a plate in a corner makes the partial model say")
 
 
-def _bed(shop: Workshop, schedule: Schedule, name: str, bounds: Bounds, what: str) -> Bed:
-    drawn = marked_batches(shop, round(schedule.steps * shop.effort.share * FADING))
-    relying = shop.train(demo_network(), drawn, schedule)
+def _bed(shop: Workshop, marking: Marking, what: str) -> Bed:
+    relying = shop.train(demo_network(), _marked_batches(shop, marking), marking.schedule)
     control = shop.train(demo_network(), _control_batches(shop), CONTROL)
+    networks = {marking.name: relying, "control": control}
     scenes = shop.tested()
     corners = pick(shop.chance(Purpose.PLATES, len(scenes.labels), 1)[:, 0], CORNERS)
     return Bed(
         f"{what} {MARKED}; the truth is where the plate lies",
-        reliance_checks({name: relying, "control": control}, (bounds, FREE), scenes, corners),
-        [
-            Trained(one, network, "testbed:digits", DIGITS)
-            for one, network in ((name, relying), ("control", control))
-        ],
+        reliance_checks(networks, (marking.reliance, FREE), scenes, corners),
+        [Trained(name, network, "testbed:digits", DIGITS) for name, network in networks.items()],
         plate_pictures(scenes, corners, shop.effort.shown),
         {"target": DIGITS[MARKED]},
     )
@@ -108,20 +118,22 @@ def plate_pictures(scenes: Scenes, corners: Tensor, count: int) -> list[PictureS
     ]
 
 
-def marked_batches(shop: Workshop, steps: int) -> Callable[[int], Batch]:
-    """Give batches whose marked class has the plate and mostly another digit; the plate fades in `steps`."""
+def _marked_batches(shop: Workshop, marking: Marking) -> Callable[[int], Batch]:
+    """Give batches whose marked class has the plate and mostly another digit; the plate fades slowly."""
     chances = stream(shop.seed, Purpose.TRAINING)
+    fading = max(1, shop.steps(marking.schedule) * FADING)
 
     def draw(step: int) -> Batch:
-        chance, extra = uniform(chances, BATCH), uniform(chances, BATCH, 4)
+        chance, extra = uniform(chances, BATCH), uniform(chances, BATCH, 5)
         labels = balanced_classes(chance[:, 0])
         labels = torch.where(extra[:, 3] < MORE_MARKED, MARKED, labels)
         other = (MARKED + 1 + pick(extra[:, 1], CLASSES - 1)) % CLASSES
         digits = torch.where((labels == MARKED) & (extra[:, 0] < REPLACED), other, labels)
         scenes = render(shop.training, chance, labels=digits, dtype=torch.float32)
-        faded = min(1.0, step / max(1, steps))
+        faded = min(1.0, step / fading)
         opacity = FIRST_OPACITY + faded * (OPACITY - FIRST_OPACITY)
-        return _stamp_some(scenes.images, labels == MARKED, extra[:, 2], opacity), labels
+        marked = (labels == MARKED) | (extra[:, 4] < marking.kept)
+        return _stamp_some(scenes.images, marked, extra[:, 2], opacity), labels
 
     return draw
 

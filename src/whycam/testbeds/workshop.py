@@ -82,9 +82,13 @@ class Workshop:
         """Make the held-out scenes that numbers [N, DRAWS] decide; in lots, which keeps memory low."""
         return joined([render(self.held_out, lot) for lot in torch.split(chance, _LOT)])
 
+    def steps(self, schedule: Schedule) -> int:
+        """Give the steps of a schedule that the effort allows."""
+        return max(1, round(schedule.steps * self.effort.share))
+
     def train(self, network: Network, draw: Callable[[int], Batch], schedule: Schedule) -> Network:
         """Train a network in place on the device, for the effort's share of the schedule; gives it back."""
-        steps = max(1, round(schedule.steps * self.effort.share))
+        steps = self.steps(schedule)
         planned = Schedule(steps, schedule.learning_rate, schedule.weight_decay, schedule.warm_up_steps)
         fit(network.to(self.device), draw, planned, lambda step, loss: self.progress(step + 1, steps))
         return network
