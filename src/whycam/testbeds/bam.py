@@ -12,7 +12,7 @@ from whycam.testbeds.training import Batch, Schedule, outputs
 from whycam.testbeds.workshop import BATCH, Purpose, Workshop, chosen, first_true, share
 
 BACKGROUNDS = tuple(photograph.name for photograph in PHOTOGRAPHS)
-SCHEDULE = Schedule(150, learning_rate=3e-3)
+SCHEDULE = Schedule(220, learning_rate=3e-3)
 
 
 def bam(shop: Workshop) -> Bed:

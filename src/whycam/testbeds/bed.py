@@ -34,7 +34,7 @@ class Check:
         """Give plain data; a bound that is not there is None, and so is a value that is no number."""
         numbers = {"value": self.value, "at_least": self.at_least, "at_most": self.at_most}
         finite = {name: number if math.isfinite(number) else None for name, number in numbers.items()}
-        return {"what": self.what, **finite, "holds": self.holds}
+        return {"what": self.what, **finite, "bounds": self.bounds, "holds": self.holds}
 
 
 @dataclass(frozen=True)

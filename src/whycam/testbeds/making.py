@@ -58,7 +58,6 @@ def make_bed(
         "seed": seed,
         "device": str(checked),
         "threads": torch.get_num_threads(),
-        "processor_seconds": round(seconds, 1),
     }
     write_bed(bed, place, facts=facts)
     return Made(name, place, bed.what, bed.checks, bed.valid, seconds)
