@@ -1,5 +1,6 @@
 """What test beds are made with: scenes that share nothing with training, and the training itself."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from enum import IntEnum
@@ -68,7 +69,7 @@ class Workshop:
     @classmethod
     def open(cls, seed: int, device: torch.device, effort: Effort, progress: Progress) -> "Workshop":
         """Read the digits and the photographs. Raises MissingExtraError where they are not installed."""
-        return cls(seed, device, effort, progress, *load_sources(demo_metadata()["seed"]))
+        return cls(seed, device, effort, progress, *_sources())
 
     def chance(self, purpose: Purpose, rows: int, draws: int = DRAWS) -> Tensor:
         """Draw float64 [rows, draws] in [0, 1), the same for a purpose at each call."""
@@ -92,6 +93,11 @@ class Workshop:
         planned = Schedule(steps, schedule.learning_rate, schedule.weight_decay, schedule.warm_up_steps)
         fit(network.to(self.device), draw, planned, lambda step, loss: self.progress(step + 1, steps))
         return network
+
+
+@functools.cache
+def _sources() -> tuple[Sources, Sources]:
+    return load_sources(demo_metadata()["seed"])
 
 
 def joined(lots: list[Scenes]) -> Scenes:
