@@ -110,7 +110,8 @@ def save_some(picture, *place, **options):
 
 Image.Image.save = save_some
 images, masks = torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.ones(4, 8, 8, dtype=torch.bool)
-write_bed(Bed("", [], [], [PictureSet("one", images, masks, "1234", [(0,)] * 4)]), Path(sys.argv[1]), facts={})
+pictures = PictureSet("one", images, masks, "1234", [(0,)] * 4)
+write_bed(Bed("", [], [], [pictures]), Path(sys.argv[1]), facts={})
 """
 
 
