@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench sweep verify method-pages demo-assets clean
+.PHONY: demo test check format bench sweep verify testbeds method-pages demo-assets clean
 
 demo: $(VENV)/.core
 	rm -rf demo-run
@@ -36,6 +36,9 @@ verify: $(VENV)/.dev
 	$(RUN) -m benchmarks.verify --out docs/verification.md
 	$(RUN) scripts/make_method_pages.py --text-only
 
+testbeds: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.beds --beds testbeds --out docs/testbeds.md
+
 method-pages: $(VENV)/.dev
 	$(RUN) scripts/make_method_pages.py
 
@@ -65,4 +68,4 @@ $(VENV)/.system: scripts/system_packages.sh | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo-run .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run testbeds .mypy_cache .ruff_cache .hypothesis

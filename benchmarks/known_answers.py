@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 import whycam
+from whycam.demo import demo_network
+from whycam.demo.network import SeparateCells
 from whycam.errors import MethodError
 from whycam.methods import METHODS, find_method
 
@@ -128,28 +130,6 @@ def outside_the_cell(method: str) -> Figure | None:
     return Figure(float(1 - positive[:, CELLS // 2, CELLS // 2].sum() / total), 64) if total > 0 else None
 
 
-class InCells(nn.Module):
-    """A 2 x 2 mosaic's cells, each through the demo's features on its own and read by a head of its own.
-
-    Output 10 i + c is class c of the head that sees cell i only. Source: the DiFull setting of Rao 2022.
-    """
-
-    def __init__(self, network: Any) -> None:
-        """Take the trained network's features and head."""
-        super().__init__()
-        self.features, self.head = network.features, network.head
-        self.grid = nn.Identity()
-
-    def forward(self, mosaics: Tensor) -> Tensor:
-        """Return [B, 40] of [B, 3, 192, 192]."""
-        rows = [
-            torch.cat([self.features(cell) for cell in row.chunk(2, 3)], 3) for row in mosaics.chunk(2, 2)
-        ]
-        grid = self.grid(torch.cat(rows, 2))
-        cells = [cell for row in grid.chunk(2, 2) for cell in row.chunk(2, 3)]
-        return torch.cat([self.head(cell.mean((2, 3))) for cell in cells], 1)
-
-
 @dataclass(frozen=True)
 class Mosaics:
     """2 x 2 mosaics of confident images of four classes: [n, 3, 192, 192] with their classes [n, 4]."""
@@ -220,9 +200,9 @@ def whole_forwards(method: str) -> int:
 
 
 @functools.cache
-def separate_cells() -> InCells:
+def separate_cells() -> SeparateCells:
     """Return the DiFull network."""
-    return InCells(whycam.load("demo").module).eval()
+    return SeparateCells(demo_network()).eval()
 
 
 def difull(method: str) -> Figure | None:

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -74,6 +74,14 @@ def check_lines(values: list[float]) -> Iterator[str]:
         yield f"| {check.title} | {check.low:g} and {check.high:g} | {value:.2g} | {holds} |"
 
 
+def put_between_marks(page: Path, made: Sequence[str]) -> None:
+    """Put lines into a Markdown page in the place of those between its marks."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(MARK)
+    after = rest.partition(MARK)[2]
+    table = "\n".join(made)
+    page.write_text(f"{before}{MARK}\n{table}\n{MARK}{after}", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, put the tables into the page where asked, and fail where a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,10 +93,7 @@ def main() -> None:
     made = [*lines(found), "", *check_lines(checked)]
     print("\n".join(made))
     if arguments.out:
-        before, _, rest = arguments.out.read_text(encoding="utf-8").partition(MARK)
-        after = rest.partition(MARK)[2]
-        table = "\n".join(made)
-        arguments.out.write_text(f"{before}{MARK}\n{table}\n{MARK}{after}", encoding="utf-8")
+        put_between_marks(arguments.out, made)
     broken = [claim for claim in CLAIMS if not claim.holds(found[claim.case, claim.method])]
     broken_checks = [check for check, value in zip(CHECKS, checked, strict=True) if not check.holds(value)]
     if broken or broken_checks:

@@ -11,7 +11,6 @@ import argparse
 import csv
 import hashlib
 import json
-import math
 import platform
 import time
 from collections.abc import Iterable
@@ -21,16 +20,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save
 from torch import Tensor
 
-from demo_scenes import (
+from whycam import explain
+from whycam.demo.network import DemoNet
+from whycam.testbeds.credits import credits
+from whycam.testbeds.scenes import (
     CLASSES,
     PHOTOGRAPHS,
     SIDE,
-    Photograph,
     Scenes,
     Sources,
     held_out_scene,
@@ -41,12 +41,10 @@ from demo_scenes import (
     stream,
     uniform,
 )
-from whycam import explain
-from whycam.demo.network import DemoNet
+from whycam.testbeds.training import MEAN, STD, Batch, Schedule, fit, normalise
 
 DEMO = Path(__file__).resolve().parents[1] / "src" / "whycam" / "demo"
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MEAN, STD = 0.5, 0.25
 SHIPPED = 24
 HELD_OUT = 4000
 THREADS = 2
@@ -73,37 +71,25 @@ class Recipe:
         """All optimiser steps."""
         return self.small_steps + self.full_steps
 
-    def rate_at(self, step: int) -> float:
-        """Give the share of the learning rate at a step: a linear warm-up under a cosine."""
-        warm_up = min(1.0, (step + 1) / self.warm_up_steps)
-        return warm_up * 0.5 * (1 + math.cos(math.pi * step / self.steps))
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Turn uint8 images into the network's input."""
-    return ((images.float() / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-
 
 def train(sources: Sources, seed: int, recipe: Recipe) -> DemoNet:
     """Train on scenes made on the fly; every step's scenes are new."""
     torch.manual_seed(seed)
-    network = DemoNet().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, recipe.rate_at)
+    network = DemoNet()
     chances = stream(seed, 1)
-    for step in range(recipe.steps):
+
+    def draw(step: int) -> Batch:
         side = recipe.small_side if step < recipe.small_steps else SIDE
         scenes = render(sources, uniform(chances, recipe.batch), side=side, dtype=torch.float32)
-        loss = F.cross_entropy(network(normalise(scenes.images)), scenes.labels)
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
+        return scenes.images, scenes.labels
+
+    def tell(step: int, loss: Tensor) -> None:
         if step % 100 == 99:
-            print(f"step {step + 1} of {recipe.steps}: loss {loss.detach():.3f}", flush=True)
-    return network.eval()
+            print(f"step {step + 1} of {recipe.steps}: loss {loss:.3f}", flush=True)
+
+    schedule = Schedule(recipe.steps, recipe.learning_rate, recipe.weight_decay, recipe.warm_up_steps)
+    fit(network, draw, schedule, tell)
+    return network
 
 
 def hits(network: DemoNet, lots: Iterable[Scenes]) -> Tensor:
@@ -167,50 +153,24 @@ def write_scenes(folder: Path, scenes: Scenes) -> list[str]:
     return names
 
 
-def licence_row(photograph: Photograph, names: list[str]) -> str:
-    """Credit one photograph, with the images that it lies under."""
-    licence = f"[{photograph.licence.name}]({photograph.licence.url})"
-    used = ", ".join(name.removesuffix(".png") for name in names) or "training only"
-    return (
-        f"| [{photograph.title}]({photograph.source}) | {photograph.author} | {licence} "
-        f"| {photograph.package} | {used} |"
-    )
-
-
 def write_licences(folder: Path, names: list[str], photographs: list[int]) -> None:
     """Write LICENSES.md: what each image is made of, who made it and under which licence."""
-    rows = [
-        licence_row(
-            photograph, [name for name, used in zip(names, photographs, strict=True) if used == index]
+    used = [
+        ", ".join(
+            name.removesuffix(".png") for name, one in zip(names, photographs, strict=True) if one == index
         )
-        for index, photograph in enumerate(PHOTOGRAPHS)
+        for index in range(len(PHOTOGRAPHS))
     ]
-    (folder / "LICENSES.md").write_text(LICENCES.format(rows="\n".join(rows)), encoding="utf-8")
+    text = credits(INTRO, "under the images", [where or "training only" for where in used])
+    (folder / "LICENSES.md").write_text(TITLE + text + TERMS, encoding="utf-8")
 
 
-LICENCES = """# Sources of the demo's images
-
-Written by `scripts/make_demo.py`. Each image is a crop of a photograph with a handwritten digit drawn over
-it; each mask is where that digit lies. What was changed: the photographs were cropped, gray ones turned into
-RGB, the retina shrunk to a third; the digits were enlarged smoothly, turned, coloured and laid on the crops.
-
-## Photographs
-
-| photograph | author | licence | taken from the package | under the images |
-| --- | --- | --- | --- | --- |
-{rows}
-
-The licences are as stated by scikit-image, in the documentation of `skimage.data`, and by scikit-learn, in
-`sklearn/datasets/images/README.txt`.
-
-## Digits
-
-[Optical Recognition of Handwritten Digits](https://archive.ics.uci.edu/dataset/80) by E. Alpaydin and
-C. Kaynak (1998), UCI Machine Learning Repository, doi
-[10.24432/C50P49](https://doi.org/10.24432/C50P49), licence
-[CC BY 4.0](https://creativecommons.org/licenses/by/4.0/); taken from scikit-learn's `load_digits`, a copy of
-the data set's test part.
-
+TITLE = "# Sources of the demo's images\n\n"
+INTRO = (
+    "Written by `scripts/make_demo.py`. Each image is a crop of a photograph with a handwritten digit "
+    "drawn over\nit; each mask is where that digit lies."
+)
+TERMS = """
 ## What that means for the files here
 
 The images and masks may be passed on and changed with the credit above. The weights, `weights.safetensors`,

@@ -3,7 +3,7 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, NoReturn
 
@@ -21,6 +21,7 @@ from whycam.cli.options import SeveralValues
 from whycam.cli.report import report
 from whycam.cli.running import StoppedError
 from whycam.cli.select import select
+from whycam.cli.testbed import make_testbed
 from whycam.cli.train import train
 from whycam.errors import WhycamError
 
@@ -33,11 +34,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_VERBS = {
+_VERBS: dict[str, Callable[..., Answer]] = {
     verb.__name__: verb for verb in (explain, layers, methods, train, select, report, convert, demo, doctor)
 }
-for verb in _VERBS.values():
-    app.command(cls=SeveralValues)(verb)
+_VERBS["testbed"] = make_testbed  # a name in test... would be taken for a test
+for name, verb in _VERBS.items():
+    app.command(name, cls=SeveralValues)(verb)
 
 
 def _version(asked: bool) -> None:

@@ -128,7 +128,7 @@ class ModelChoice:
         return {
             "classes": self.classes,
             "num_classes": self.num_classes,
-            "device": _device(self.device),
+            "device": usable_device(self.device),
             "preprocessing": self.preprocess,
             **self._values(),
         }
@@ -175,7 +175,7 @@ class ModelChoice:
             weights=self.weights,
             download=self.download,
             seed=seed,
-            device=_device(self.device),
+            device=usable_device(self.device),
         )
 
     def _values(self) -> dict[str, Any]:
@@ -191,7 +191,8 @@ class ModelChoice:
         }
 
 
-def _device(name: str) -> str:
+def usable_device(name: str) -> str:
+    """Return the device that a name means: for ``auto``, the accelerator where there is one."""
     if name != "auto":
         return name
     import torch

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import torch
 from torch import Tensor, nn
 
 CLASSES = 10
@@ -22,14 +23,14 @@ class ConvBlock(nn.Sequential):
 
 
 class DemoNet(nn.Module):
-    """Classify a handwritten digit on a photograph: [B, 3, 96, 96] -> logits [B, 10].
+    """Classify a handwritten digit on a photograph: [B, 3, 96, 96] -> logits [B, classes].
 
     ``features`` ends in [B, 96, 12, 12]; ``pool`` averages the grid away and ``head`` is the one linear
     layer, so the class's row of ``head.weight`` weighs the channels in the original CAM (Zhou 2016).
     Any size of input from 8 pixels on works; the grid is an eighth of it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = CLASSES) -> None:
         """Build the network with random weights; `whycam.demo.demo_network` gives the trained one."""
         super().__init__()
         self.features = nn.Sequential(
@@ -43,9 +44,33 @@ class DemoNet(nn.Module):
             )
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(96, CLASSES)
+        self.head = nn.Linear(96, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Give the logits [B, 10] of normalised images [B, 3, H, W]."""
+        """Give the logits [B, classes] of normalised images [B, 3, H, W]."""
         logits: Tensor = self.head(self.pool(self.features(images)).flatten(1))
         return logits
+
+
+class SeparateCells(nn.Module):
+    """A 2 x 2 mosaic's cells, each through the classifier's features alone and read by a head of its own.
+
+    Output ``classes * cell + class`` is of that cell; cells run left to right, then down. A state dict of
+    `DemoNet` fits. Source: the DiFull setting of Rao 2022.
+    """
+
+    def __init__(self, network: DemoNet | None = None) -> None:
+        """Take a network's features and head; without one they are random."""
+        super().__init__()
+        network = DemoNet() if network is None else network
+        self.features, self.head = network.features, network.head
+        self.grid = nn.Identity()
+
+    def forward(self, mosaics: Tensor) -> Tensor:
+        """Give the logits [B, 4 * classes] of normalised mosaics [B, 3, 192, 192]."""
+        rows = [
+            torch.cat([self.features(cell) for cell in row.chunk(2, 3)], 3) for row in mosaics.chunk(2, 2)
+        ]
+        grid = self.grid(torch.cat(rows, 2))
+        cells = [cell for row in grid.chunk(2, 2) for cell in row.chunk(2, 3)]
+        return torch.cat([self.head(cell.mean((2, 3))) for cell in cells], 1)

@@ -26,6 +26,7 @@ from whycam.models.open_clip_source import open_clip_source
 from whycam.models.preprocessing import Preprocessing
 from whycam.models.sidecar import Sidecar, read_sidecar, sidecar_beside, sidecar_path
 from whycam.models.source import ModelOptions, ModelSource, fixed_seed, settled_preprocessing
+from whycam.models.testbed_source import testbed_source
 from whycam.models.timm_source import timm_source
 from whycam.models.torchvision_source import torchvision_names, torchvision_source
 from whycam.models.weights import is_weights_file
@@ -40,6 +41,7 @@ SOURCES: dict[str, SourceMaker] = {
     "path/to/file.py:factory": file_source,
     "package.module:factory": module_source,
     "demo": demo_source,
+    "testbed:NAME": testbed_source,
 }
 CHECKPOINT = "path/to/checkpoint"
 """The other form of a reference: weights beside which ``whycam train`` wrote what they are of."""
@@ -158,7 +160,7 @@ def model_of(checkpoint: str | Path, how: str = "with --weights") -> str:
     return beside.model
 
 
-_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:")
+_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:", "testbed:")
 
 
 def _with_trained(

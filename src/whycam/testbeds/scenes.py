@@ -1,7 +1,7 @@
-"""The demo's scenes: real handwritten digits laid on crops of real photographs, with exact masks.
+"""Scenes with known truth: real handwritten digits laid on crops of real photographs, with exact masks.
 
-A row of uniform numbers decides a scene, so that one can be made again alone and many at once. What is
-shipped is rendered in float64, where machines differ too little to change a pixel.
+A row of uniform numbers decides a scene, so that one can be made again alone and many at once. What is kept
+is rendered in float64, where machines differ too little to change a pixel.
 """
 
 import hashlib
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
+
+from whycam.errors import MissingExtraError
 
 CLASSES = 10
 SIDE = 96
@@ -67,6 +69,8 @@ class Photograph:
     source: str
     shrink: int = 1
 
+
+_EXTRA = "pip install 'whycam[demo-source]'"
 
 CC0 = Licence("CC0 1.0", "https://creativecommons.org/publicdomain/zero/1.0/")
 CC_BY_2 = Licence("CC BY 2.0", "https://creativecommons.org/licenses/by/2.0/")
@@ -191,6 +195,7 @@ class Scenes:
     """Pictures with their truth and origin."""
 
     images: Tensor  # uint8 [B, 3, side, side]
+    grounds: Tensor  # uint8 [B, 3, side, side]: the same without the digit
     masks: Tensor  # bool [B, side, side]: true on the digit
     labels: Tensor  # int64 [B]
     digits: Tensor  # int64 [B]: index among the split's digits
@@ -203,9 +208,9 @@ def stream(seed: int, purpose: int) -> np.random.RandomState:
     return np.random.RandomState([seed, purpose])
 
 
-def uniform(source: np.random.RandomState, scenes: int) -> Tensor:
-    """Draw the float64 [scenes, DRAWS] in [0, 1) that decide as many scenes."""
-    return torch.from_numpy(source.random_sample((scenes, DRAWS)))
+def uniform(source: np.random.RandomState, scenes: int, draws: int = DRAWS) -> Tensor:
+    """Draw the float64 [scenes, draws] in [0, 1) that decide as many scenes."""
+    return torch.from_numpy(source.random_sample((scenes, draws)))
 
 
 def pick(chance: Tensor, count: Tensor | int) -> Tensor:
@@ -214,16 +219,16 @@ def pick(chance: Tensor, count: Tensor | int) -> Tensor:
 
 
 def photograph_pixels(photograph: Photograph) -> Bytes:
-    """Read a bundled photograph as [H, W, 3]; raises SystemExit where the package or the file is missing."""
+    """Read a bundled photograph as [H, W, 3]. Raises MissingExtraError without its package or its file."""
     spec = find_spec(photograph.package)
     if spec is None or spec.origin is None:
-        raise SystemExit(
-            f"package '{photograph.package}' is not installed; run: pip install 'whycam[demo-source]'"
+        raise MissingExtraError(
+            f"the scenes' photographs need {photograph.package}, which is not installed; {_EXTRA}"
         )
     path = Path(spec.origin).parent / photograph.file
     if not path.is_file():
-        raise SystemExit(
-            f"'{photograph.package}' bundles no '{photograph.file}'; install the version in metadata.json"
+        raise MissingExtraError(
+            f"{photograph.package} is installed without the photograph '{photograph.file}'; {_EXTRA}"
         )
     with Image.open(path) as picture:
         return shrink(np.asarray(picture.convert("RGB")), photograph.shrink)
@@ -263,8 +268,16 @@ def join_parts(parts: list[Bytes]) -> Backdrops:
 
 
 def load_glyphs(seed: int) -> tuple[Glyphs, Glyphs]:
-    """Give the (training, held-out) digits, split at random within each class; none is in both."""
-    from sklearn.datasets import load_digits
+    """Give the (training, held-out) digits, split at random within each class; none is in both.
+
+    Raises MissingExtraError where scikit-learn, which has them, is not installed.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the scenes' digits need scikit-learn, which is not installed; {_EXTRA}"
+        ) from error
 
     cells, labels = load_digits(return_X_y=True)
     order = np.argsort(stream(seed, 0).random_sample(len(labels)), kind="stable")
@@ -285,7 +298,7 @@ def join_classes(classes: list[Numbers]) -> Glyphs:
 
 
 def load_sources(seed: int) -> tuple[Sources, Sources]:
-    """Give what (training, held-out) scenes are made of."""
+    """Give what (training, held-out) scenes are made of. Raises MissingExtraError."""
     glyphs, backdrops = load_glyphs(seed), load_backdrops()
     return Sources(glyphs[0], backdrops[0]), Sources(glyphs[1], backdrops[1])
 
@@ -335,11 +348,21 @@ def contrasting_colours(ground: Tensor, coverage: Tensor, chance: Tensor) -> Ten
 
 
 def render(
-    sources: Sources, chance: Tensor, *, side: int = SIDE, dtype: torch.dtype = torch.float64
+    sources: Sources,
+    chance: Tensor,
+    *,
+    side: int = SIDE,
+    dtype: torch.dtype = torch.float64,
+    labels: Tensor | None = None,
 ) -> Scenes:
-    """Make as many scenes as ``chance`` [B, DRAWS] has rows; B is a multiple of 10."""
+    """Make as many scenes as ``chance`` [B, DRAWS] has rows.
+
+    ``labels`` int64 [B] are the digits to draw; without them every ten scenes hold each digit once, and B
+    is a multiple of 10.
+    """
     glyphs = sources.glyphs
-    labels = balanced_classes(chance[:, 0])
+    if labels is None:
+        labels = balanced_classes(chance[:, 0])
     digits = glyphs.first[labels] + pick(chance[:, 1], glyphs.count[labels])
     photographs = pick(chance[:, 2], len(PHOTOGRAPHS))
     crops = sources.backdrops.crops(photographs, chance[:, 3:5], side)
@@ -348,7 +371,7 @@ def render(
     colours = contrasting_colours(ground, coverage, chance[:, 9:12])
     mixed = torch.lerp(ground, colours[:, :, None, None], coverage[:, None])
     images = (mixed * 255).round().to(torch.uint8)
-    return Scenes(images, coverage >= 0.5, labels, digits, photographs)
+    return Scenes(images, crops, coverage >= 0.5, labels, digits, photographs)
 
 
 def held_out_scenes(sources: Sources, seed: int, scenes: int) -> list[Scenes]:
