@@ -1,6 +1,7 @@
 """What every test shares: checked shapes, a small number of threads, a seed."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import jaxtyping
@@ -16,6 +17,8 @@ workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 threads = max(1, min(2, (os.cpu_count() or 1) // workers))
 os.environ["OMP_NUM_THREADS"] = str(threads)
 torch.set_num_threads(threads)
+# What a shell starts in the background is deaf to Ctrl-C, and so would be the tests of it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("whycam", deadline=None)  # a busy machine is no defect
 settings.load_profile("whycam")
 

@@ -42,7 +42,7 @@ def test_packages_and_extras_are_those_of_the_project(whycam: Any) -> None:
     said = whycam("doctor", "--json").json
     names = {re.split(r"[^\w-]", text, maxsplit=1)[0] for text in project["dependencies"]}
     assert set(said["packages"]) == {"whycam", *names}
-    assert set(said["extras"]) == set(project["optional-dependencies"]) - {"dev", "bench", "demo-source"}
+    assert set(said["extras"]) == set(project["optional-dependencies"]) - {"dev", "bench"}
 
 
 def test_an_absent_extra_is_told_with_its_command_and_is_no_problem(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     state = timm.create_model("test_resnet").state_dict()
     del state["fc.bias"]
-    torch.save(state, tmp_path_factory.mktemp("weights") / "best.pth")
-    return tmp_path_factory.getbasetemp() / "weights0" / "best.pth"
+    place = tmp_path_factory.mktemp("weights") / "best.pth"
+    torch.save(state, place)
+    return place
 
 
 def test_a_partial_model_is_refused_and_loaded_only_when_asked_and_said_everywhere(

@@ -185,4 +185,5 @@ def test_the_beds_networks_are_model_references():
 
 def test_every_bed_goes_by_its_name():
     assert all(name == recipe.name for name, recipe in TESTBEDS.items())
-    assert list(TESTBEDS) == ["classifier", "watermark", "partial", "gridpg", "difull", "bam", "parts"]
+    trained = ["classifier", "watermark", "partial", "gridpg", "difull", "bam", "parts"]
+    assert list(TESTBEDS) == [*trained, "colours"]

@@ -14,7 +14,7 @@ from whycam.cli.options import JsonOption
 if TYPE_CHECKING:
     from whycam.explanation import Explanation
 
-NOT_FOR_USERS = frozenset({"dev", "bench", "demo-source"})
+NOT_FOR_USERS = frozenset({"dev", "bench"})
 SCRIPTS = {"Chinese": "猫", "Japanese": "ねこ", "Korean": "고양이"}
 TOLERANCE = 5e-3
 """How far a probability, or a map as a share of its peak, may be from the expected one."""

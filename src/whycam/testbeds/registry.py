@@ -8,6 +8,7 @@ from whycam.errors import UsageError
 from whycam.testbeds.bam import bam
 from whycam.testbeds.bed import Bed
 from whycam.testbeds.classifier import classifier
+from whycam.testbeds.colours import colours
 from whycam.testbeds.mosaics import difull, gridpg
 from whycam.testbeds.parts import parts
 from whycam.testbeds.watermark import partial, watermark
@@ -35,6 +36,7 @@ TESTBEDS: dict[str, BedRecipe] = {
         BedRecipe("difull", "mosaics of four classes whose cells the network can't mix", difull),
         BedRecipe("bam", "the same pixels under two labels: the digit, or the photograph behind it", bam),
         BedRecipe("parts", "a digit's quarters, cut out in turn", parts),
+        BedRecipe("colours", "a data set in folders to train on; digits whose colour is the class", colours),
     )
 }
 

@@ -37,6 +37,7 @@ class Purpose(IntEnum):
     TESTED = 12
     PLATES = 13
     MOSAICS = 14
+    COLOURS = 15
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,9 @@ def _write_pictures(pictures: PictureSet, folder: Path) -> None:
     images, masks = (folder / kind / pictures.name for kind in ("images", "masks"))
     images.mkdir(parents=True)
     masks.mkdir(parents=True)
+    for inner in {Path(stem).parent for stem in pictures.stems}:
+        (images / inner).mkdir(exist_ok=True)
+        (masks / inner).mkdir(exist_ok=True)
     for stem, image, mask in zip(pictures.stems, pictures.images, pictures.masks, strict=True):
         Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(images / f"{stem}.png")
         Image.fromarray(mask.numpy()).save(masks / f"{stem}.png")
