@@ -1,7 +1,7 @@
 """A data set to train on: digits in three colours on grey photographs, in folders by class, with their masks.
 
-The class is the colour, and nothing but the digit has any: a small network learns it in seconds, and it is known
-where it must look.
+The class is the colour, and nothing but the digit has any: a small network learns it in seconds, and it is
+known where it must look.
 """
 
 import numpy as np
