@@ -90,6 +90,7 @@ def explain(
 
     Exits with 0 when all is done, 1 when some images failed, 2 when nothing could run.
     """
+    chosen = ModelChoice.among(locals())
     from whycam.cli.target_text import parse_target, with_names
     from whycam.methods import find_method
     from whycam.runs import Existing, PictureStyle, RunRequest, check_places
@@ -99,23 +100,7 @@ def explain(
     existing: Existing = "resume" if resume else "refuse"
     check_places(sources, out, existing)
     methods = tuple(find_method(name).name for name in method or ["gradcam"])
-    loaded = ModelChoice(
-        reference=model,
-        weights=weights,
-        download=download,
-        classes=classes,
-        num_classes=num_classes,
-        size=size,
-        mean=mean,
-        std=std,
-        device=device,
-        resize=resize,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        channels=channels,
-        preprocess=preprocess,
-        allow_partial=allow_partial,
-    ).load()
+    loaded = chosen.load()
     request = RunRequest(
         model=loaded,
         sources=tuple(sources),

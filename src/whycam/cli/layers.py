@@ -57,23 +57,7 @@ def layers(
     json: JsonOption = False,
 ) -> Answer:
     """Show which layer is explained, why, and the others."""
-    loaded = ModelChoice(
-        reference=model,
-        weights=weights,
-        download=download,
-        classes=classes,
-        num_classes=num_classes,
-        size=size,
-        mean=mean,
-        std=std,
-        device=device,
-        resize=resize,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        channels=channels,
-        preprocess=preprocess,
-        allow_partial=allow_partial,
-    ).load()
+    loaded = ModelChoice.among(locals()).load()
     loaded.check_takes_pictures()
     from whycam.engine import choose_layer
     from whycam.runs import stand_in_image

@@ -1,7 +1,7 @@
 """Options that several verbs share, and how their text becomes values."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, TypeVar
 
@@ -122,6 +122,12 @@ class ModelChoice:
     channels: int | None = None
     preprocess: Path | None = None
     allow_partial: bool = False
+
+    @classmethod
+    def among(cls, given: Mapping[str, Any]) -> "ModelChoice":
+        """Take what is said of the model among a verb's arguments: ``model``, and what has a field's name."""
+        names = {field.name for field in fields(cls)} & given.keys()
+        return cls(given["model"] or "", **{name: given[name] for name in names})
 
     def options(self) -> dict[str, Any]:
         """Return what `whycam.models.load` takes beside the reference and its weights. Raises UsageError."""

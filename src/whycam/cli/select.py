@@ -86,24 +86,12 @@ def select(
     Exits with 0 when all is done, 1 when the ranking is there but some pictures are not, 2 when nothing could
     be ranked.
     """
+    chosen = ModelChoice.among({**locals(), "weights": None})  # the folder is no weights file
     from whycam.methods import find_method
     from whycam.selection import SelectRequest, document_of
 
     methods = tuple(find_method(name).name for name in method or ["gradcam"])
-    options = ModelChoice(
-        reference=model or "",
-        classes=classes,
-        num_classes=num_classes,
-        size=size,
-        mean=mean,
-        std=std,
-        device=device,
-        resize=resize,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        channels=channels,
-        preprocess=preprocess,
-    ).options()
+    options = chosen.options()
     request = SelectRequest(
         weights=weights,
         data=data,

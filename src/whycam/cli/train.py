@@ -96,6 +96,7 @@ def train(
 
     Each has a YAML file beside it with model, classes and preprocessing, so that it is a MODEL itself.
     """
+    chosen = ModelChoice.among(locals())
     from whycam.training import (
         OPTIMIZERS,
         PRECISIONS,
@@ -122,20 +123,7 @@ def train(
     check_packages()
     check_folder(out, "resume" if resume else "refuse")
     labelled = _labelled(data, shares, split_seed)
-    loaded = ModelChoice(
-        reference=model,
-        weights=weights,
-        download=download,
-        size=size,
-        mean=mean,
-        std=std,
-        device=device,
-        resize=resize,
-        crop_pct=crop_pct,
-        interpolation=interpolation,
-        channels=channels,
-        preprocess=preprocess,
-    ).load_for(labelled.class_names, seed)
+    loaded = chosen.load_for(labelled.class_names, seed)
     request = TrainingRequest(
         model=loaded,
         data=labelled,
