@@ -193,7 +193,7 @@ def _lines(selection: "Selection") -> list[str]:
         "",
         f"{ranking.best.name} is the best of {plural(len(ranking.results), 'checkpoint')} on {split}{reused}",
         f"  accuracy  {best.accuracy:.2%}, standard error {ranking.standard_error:.2%}; "
-        f"{ranking.close} others within it; median of all {ranking.median_accuracy:.2%}",
+        f"{plural(ranking.close, 'other')} within it; median of all {ranking.median_accuracy:.2%}",
         *_ties(selection),
         *(f"  skipped   {name}: {reason}" for name, reason in selection.skipped),
         f"  ranking   {request.folder / 'ranking.csv'}, {request.folder / 'ranking.json'}",
