@@ -29,13 +29,13 @@ RANKS = {
     "runs": 5,
     "training": 5,
     "selection": 5,
-    "evaluation": 5,
     "callbacks": 5,
     "testbeds": 5,
-    "reports": 6,
-    "cli": 7,
-    "__main__": 8,
-    "__init__": 8,
+    "evaluation": 6,
+    "reports": 7,
+    "cli": 8,
+    "__main__": 9,
+    "__init__": 9,
 }
 # One room in a few files: what an explanation is, how it is made, how it is kept.
 TOGETHER = {"decomposition", "explainer", "explanation", "passes", "rows"}
