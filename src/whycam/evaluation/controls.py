@@ -14,11 +14,11 @@ from whycam.types import Images, Map
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a control may use: the methods' grid, a seed, and the first image's number in the whole run."""
+    """What a control may use: the methods' grid, a seed, and each image's number in the whole run."""
 
     grid: tuple[int, ...]
+    numbers: Sequence[int]
     seed: int = 0
-    first: int = 0
 
 
 Control: TypeAlias = Callable[[Images, Drawing], Map]
@@ -38,7 +38,7 @@ def blurred_random(images: Images, drawing: Drawing) -> Map:
 
 def _noise(images: Images, size: Sequence[int], drawing: Drawing, stream: int) -> Map:
     drawn = []
-    for number in range(drawing.first, drawing.first + len(images)):
+    for number in drawing.numbers:
         generator = np.random.default_rng((drawing.seed, number, stream))
         drawn.append(torch.from_numpy(generator.random(tuple(size))))
     return torch.stack(drawn).to(images)
