@@ -14,6 +14,7 @@ from whycam.cli.console import one_line_warnings, stdout_kept_for_json, tell
 from whycam.cli.convert import convert
 from whycam.cli.demo import demo
 from whycam.cli.doctor import doctor
+from whycam.cli.evaluate import evaluate
 from whycam.cli.explain import explain
 from whycam.cli.layers import layers
 from whycam.cli.methods import methods
@@ -35,7 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 _VERBS: dict[str, Callable[..., Answer]] = {
-    verb.__name__: verb for verb in (explain, layers, methods, train, select, report, convert, demo, doctor)
+    verb.__name__: verb
+    for verb in (explain, layers, methods, train, select, evaluate, report, convert, demo, doctor)
 }
 _VERBS["testbed"] = make_testbed  # a name in test... would be taken for a test
 for name, verb in _VERBS.items():

@@ -113,6 +113,7 @@ def explain(
         max_pixels=max_pixels,
         style=style,
         command=("whycam", *sys.argv[1:]),
+        recipe={**chosen.recipe(), "target": target, "smoothing": smoothing},
         existing=existing,
     )
     summary = run_with_bar(request, quiet=json)

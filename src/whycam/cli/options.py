@@ -164,6 +164,19 @@ class ModelChoice:
                 tell("note", f"{model.reference}: {note}")
         return model
 
+    def recipe(self) -> dict[str, object]:
+        """Return what opens the model again beside its preprocessing, as plain values for a manifest."""
+        from whycam.models.weights import is_weights_file
+
+        weights = self.weights
+        if weights is None and is_weights_file(self.reference):
+            weights = Path(self.reference)
+        return {
+            "weights": None if weights is None else str(weights),
+            "num_classes": self.num_classes,
+            "allow_partial": self.allow_partial,
+        }
+
     def load_for(self, class_names: Sequence[str], seed: int) -> "LoadedModel":
         """Load the model to be trained for these classes; what is random in it is drawn from the seed.
 

@@ -168,6 +168,13 @@ def _run_request(selection: "Selection", methods: tuple[str, ...]) -> "RunReques
         methods=methods,
         max_pixels=request.max_pixels,
         command=request.command,
+        recipe={
+            "weights": str(selection.best_path),
+            "num_classes": request.load_options.get("num_classes"),
+            "allow_partial": False,
+            "target": "top",
+            "smoothing": None,
+        },
         existing=request.existing,
     )
 

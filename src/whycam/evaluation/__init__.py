@@ -5,6 +5,7 @@ from whycam.evaluation.evaluate import evaluate
 from whycam.evaluation.figures import Figure, summarise
 from whycam.evaluation.plan import Plan
 from whycam.evaluation.registry import METRICS, Metric, find_metric
+from whycam.evaluation.run import RunEvaluation, evaluate_run
 from whycam.evaluation.summary import Evaluation
 from whycam.evaluation.verdict import Verdict, judge
 
@@ -15,8 +16,10 @@ __all__ = [
     "Figure",
     "Metric",
     "Plan",
+    "RunEvaluation",
     "Verdict",
     "evaluate",
+    "evaluate_run",
     "find_metric",
     "judge",
     "summarise",

@@ -33,7 +33,11 @@ class Figure:
 
     def text(self) -> str:
         """Give the mean and its interval, such as ``0.41 (0.35 to 0.47)``."""
-        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+        return f"{_three_digits(self.mean)} ({_three_digits(self.low)} to {_three_digits(self.high)})"
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:#.3g}".removesuffix(".")
 
 
 def summarise(values: Sequence[float], *, seed: int = 0) -> Figure:

@@ -97,7 +97,8 @@ def correlation(one: Values, other: Values) -> Scores:
     """Return Pearson's correlation row by row [B] in [-1, 1]; 0 where a row is constant."""
     one, other = wide(one), wide(other)
     one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
-    size = one.norm(dim=1) * other.norm(dim=1)
+    # the root of the product, and not a product of roots: it is exactly 1 for equal rows
+    size = (one.square().sum(1) * other.square().sum(1)).sqrt()
     return torch.where(size > 0, (one * other).sum(1) / size.where(size > 0, 1), 0).clamp(-1, 1)
 
 

@@ -110,6 +110,8 @@ METRICS: Mapping[str, Metric] = {metric.name: metric for metric in _BUILT_IN}
 
 USUAL = ("srg", "insertion", "deletion", "tilecorr", "sparsity")
 """Measured where nothing is asked for."""
+MAIN = ("srg", "tilecorr", "energy", "enrichment", "pointing")
+"""Looked at first."""
 WITH_MASKS = ("energy", "enrichment", "pointing", "auprc", "iou")
 """Measured beside them where there are masks."""
 

@@ -15,7 +15,7 @@ from whycam.evaluation.localisation import THRESHOLDS, tuned_threshold
 from whycam.evaluation.measurements import Column, Measured, OfMethod
 from whycam.evaluation.measuring import LOGIT, PROBABILITY
 from whycam.evaluation.plan import Plan
-from whycam.evaluation.registry import Metric
+from whycam.evaluation.registry import MAIN, Metric
 from whycam.evaluation.verdict import Verdict, judge
 
 
@@ -49,6 +49,13 @@ class Evaluation:
         names = dict.fromkeys(column.partition("@")[0] for column in figures)
         known = {metric.name: metric for metric in self.plan.metrics}
         return {name: known[name.partition("_")[0]] for name in names}
+
+    @property
+    def main_columns(self) -> list[str]:
+        """The columns to look at first: of each of the main metrics, on the score itself; else all."""
+        first = [name for name, metric in self.columns.items() if metric.name in MAIN]
+        found = [name for name in first if not name.endswith(f"_{PROBABILITY}")]
+        return found or list(self.columns)
 
     def values(self, method: str, column: str) -> list[float]:
         """Return a method's figures by image; of ``iou`` only of the images that its threshold wasn't tuned

@@ -1,4 +1,4 @@
-"""A run's images, measured batch by batch: read again, compared with what the run says, and put to the metrics."""
+"""A run's images, measured batch by batch: read again, compared with what the run says, and measured."""
 
 import math
 import os
@@ -28,7 +28,7 @@ from whycam.targets import ClassPerImage, Target
 
 _FIRST = 20
 _SAME_SCORE = 0.02
-"""How far, of itself or of 1, a score may be from the run's: another device or number type rounds otherwise."""
+"""How far, of itself or of 1, a score may be from the run's: another device rounds otherwise."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -152,7 +152,7 @@ def model_of(checkpoint: str | Path, how: str = "with --weights") -> str:
             f"'{name}' is a weights file, and no {one_line(sidecar_path(checkpoint).name, 80)} of whycam "
             f"train beside it says of which model; give the model, such as timm:resnet50, {how}"
         )
-    if not beside.model.startswith(_RUN_NO_CODE):
+    if not runs_no_code(beside.model):
         raise ModelError(
             f"'{name}' is of {one_line(beside.model, 80)}, whose code would be run; where you trust it, give "
             f"that model, {how}"
@@ -160,7 +160,11 @@ def model_of(checkpoint: str | Path, how: str = "with --weights") -> str:
     return beside.model
 
 
-_RUN_NO_CODE = ("timm:", "torchvision:", "open_clip:", "hf:", "testbed:")
+def runs_no_code(reference: str) -> bool:
+    """Say whether a reference names no code but what is installed."""
+    return reference == "demo" or reference.startswith(
+        ("timm:", "torchvision:", "open_clip:", "hf:", "testbed:")
+    )
 
 
 def _with_trained(

@@ -78,5 +78,7 @@ class ListedNames:
 
 
 def _fit(listed: Parts, own: Parts) -> tuple[bool, int]:
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed[::-1], own[::-1])))
+    common = sum(
+        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed[::-1], own[::-1], strict=False))
+    )
     return common == len(listed), common
