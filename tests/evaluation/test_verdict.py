@@ -22,8 +22,8 @@ def test_the_best_is_named_where_its_interval_is_apart_from_all_others():
     assert verdict.best == ("b",)
     assert verdict.concludes
     assert verdict.sentence == (
-        "b is best by srg, 0.9 (0.8 to 1) on 50 images, before a, 0.6 (0.5 to 0.7), and beats all controls "
-        "(the first of them edges, 0.2 (0.1 to 0.3))"
+        "b is best by srg, 0.900 (0.800 to 1.00) on 50 images, before a, 0.600 (0.500 to 0.700), and beats "
+        "all controls (the first of them edges, 0.200 (0.100 to 0.300))"
     )
 
 

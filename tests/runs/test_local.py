@@ -143,6 +143,8 @@ def test_the_manifest_says_how_the_run_was_made(ask: Ask, model: LoadedModel, tm
     assert manifest.style == {"colormap": "inferno", "opacity": MagnitudeOpacity().describe()}
     assert manifest.settings == {
         "smoothing": "FirstComponent()",
+        "layers": [],
+        "recipe": {},
         "batch_size": 4,
         "max_pixels": 100_000_000,
         "weights": {
