@@ -211,7 +211,7 @@ def test_a_target_that_is_more_than_a_class_is_asked_for_again(model, place, tmp
     mine = Path(shutil.copytree(place, tmp_path / "mine"))
     shutil.rmtree(mine / "run")
     explain(model, mine, target=Contrast(3, 5))
-    with pytest.raises(UsageError, match="is not the run's.*give the model, weights and target"):
+    with pytest.raises(UsageError, match=r"is not the run's.*give the model, weights and target"):
         evaluate_run(mine / "run", model, metrics=["srg"], steps=3)
     found = evaluate_run(mine / "run", model, target=Contrast(3, 5), metrics=["srg"], steps=3)
     assert len(found.evaluation.measured) == COUNT
