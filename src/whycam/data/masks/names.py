@@ -1,6 +1,7 @@
 """Which mask is an image's: names are compared from their end, folder by folder."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -13,7 +14,7 @@ Parts: TypeAlias = tuple[str, ...]
 """The names in a path, folders first."""
 
 _ARRAY = ".npy"
-_PAGE = "#page="
+_PAGE = re.compile("#page=[0-9]{1,9}$")
 
 
 def has_mask_suffix(name: str) -> bool:
@@ -37,12 +38,13 @@ def without_suffix(parts: Parts) -> Parts:
 
     An image's own id may have a dot in it: ``scan.v2`` is another one than ``scan.v1``.
     """
-    file, mark, page = parts[-1].partition(_PAGE)
+    file = _PAGE.sub("", parts[-1])
+    page = parts[-1][len(file) :]
     if not has_mask_suffix(file):
         return parts
     stem, suffix = os.path.splitext(file)
     stem = os.path.splitext(stem)[0] if suffix.lower() == ".gz" else stem
-    return *parts[:-1], stem + mark + page
+    return *parts[:-1], stem + page
 
 
 def tails(names: Sequence[str]) -> Iterator[set[Parts]]:
@@ -78,5 +80,6 @@ class ListedNames:
 
 
 def _fit(listed: Parts, own: Parts) -> tuple[bool, int]:
-    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed[::-1], own[::-1])))
+    pairs = zip(listed[::-1], own[::-1], strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return common == len(listed), common
