@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.data.refused import one_line
 
 from whycam.data.masks import MaskSource, read_masks
 from whycam.errors import ImageError, UsageError
@@ -15,14 +16,6 @@ def _source(folder: Path, text: str | bytes) -> MaskSource:
     file = folder / "boxes.csv"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_masks(file)
-
-
-def _one_line(line: str) -> str:
-    assert len(line.splitlines()) == 1
-    assert "found " in line
-    assert "expected " in line
-    assert "; " in line
-    return line
 
 
 @pytest.mark.parametrize(
@@ -51,7 +44,7 @@ def test_a_box_outside_of_the_picture_is_refused_with_its_line(tmp_path: Path) -
     source = _source(tmp_path, "path,x,y,w,h\n1.jpg,0,0,1,1\n1.jpg,8,0,4,4\n")
     with pytest.raises(ImageError, match=r"line 3 of 'boxes.csv'.* 8 x 6 pixels") as caught:
         source.of("1.jpg", "1.jpg", (6, 8))
-    _one_line(str(caught.value))
+    one_line(caught)
 
 
 def test_a_row_without_a_box_is_an_image_without_an_object(tmp_path: Path) -> None:
@@ -70,7 +63,7 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
     assert dog.sum() == 1
     with pytest.raises(ImageError, match=r"'猫 咪/1.jpg' and '../dog/1.jpg'") as caught:
         source.of("1.jpg", "1.jpg", (6, 8))
-    _one_line(str(caught.value))
+    one_line(caught)
 
 
 def test_the_record_has_the_lists_hash(tmp_path: Path) -> None:
@@ -111,4 +104,4 @@ HEADER = "path,top,left,bottom,right\n1.jpg,1,2,4,7\n"
 def test_a_broken_list_is_one_line(tmp_path: Path, text: str | bytes, found: str) -> None:
     with pytest.raises(UsageError) as caught:
         _source(tmp_path, text)
-    assert found in _one_line(str(caught.value))
+    assert found in one_line(caught)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data.refused import one_line
 
 from whycam.data.masks import MaskSource, read_masks
 from whycam.data.masks.rle import mask_of_runs, runs_of_text
@@ -69,15 +70,6 @@ def _mask(folder: Path, *annotations: dict[str, Any], **image: Any) -> Mask:
     mask = _source(folder, _document(*annotations, **image)).of("1.jpg", "photos/val/1.jpg", (6, 8))
     assert mask is not None
     return mask
-
-
-def _one_line(line: str) -> str:
-    assert len(line.splitlines()) == 1
-    assert len(line) < 400
-    assert "found " in line
-    assert "expected " in line
-    assert "; " in line
-    return line
 
 
 @settings(max_examples=100)
@@ -150,7 +142,7 @@ def test_the_mask_may_be_of_one_category(tmp_path: Path, category: str | int) ->
 def test_a_category_that_is_not_there_is_refused_with_those_that_are(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"one of 猫 \(3\), dog \(4\)") as caught:
         _source(tmp_path, _document(), "bird")
-    _one_line(str(caught.value))
+    one_line(caught)
 
 
 def test_a_listed_image_without_an_object_has_an_empty_mask_and_another_none(tmp_path: Path) -> None:
@@ -173,7 +165,7 @@ def test_images_are_found_by_their_path_and_then_by_their_name(tmp_path: Path) -
     assert (source.of("2.jpg", "elsewhere/2.jpg", (6, 8)) == OBJECT).all()
     with pytest.raises(ImageError, match=r"'val/1.jpg' and 'train/1.jpg'") as caught:
         source.of("1.jpg", "photos/1.jpg", (6, 8))
-    _one_line(str(caught.value))
+    one_line(caught)
 
 
 def test_coordinates_are_of_the_listed_size(tmp_path: Path) -> None:
@@ -181,7 +173,7 @@ def test_coordinates_are_of_the_listed_size(tmp_path: Path) -> None:
     assert (mask == OBJECT).all()
     with pytest.raises(ImageError, match=r"8 x 9 pixels in 'instances.json'") as caught:
         _mask(tmp_path, height=9)
-    _one_line(str(caught.value))
+    one_line(caught)
 
 
 def test_the_record_has_the_files_hash(tmp_path: Path) -> None:
@@ -217,7 +209,7 @@ def test_the_record_has_the_files_hash(tmp_path: Path) -> None:
 def test_a_broken_object_is_one_line(tmp_path: Path, annotation: dict[str, Any], found: str) -> None:
     with pytest.raises(ImageError) as caught:
         _mask(tmp_path, annotation)
-    assert found in _one_line(str(caught.value))
+    assert found in one_line(caught)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +224,7 @@ def test_a_broken_object_is_one_line(tmp_path: Path, annotation: dict[str, Any],
 def test_an_image_of_an_odd_size_is_one_line(tmp_path: Path, image: dict[str, Any], found: str) -> None:
     with pytest.raises(ImageError) as caught:
         _mask(tmp_path, **image)
-    assert found in _one_line(str(caught.value))
+    assert found in one_line(caught)
 
 
 @pytest.mark.parametrize(
@@ -260,4 +252,4 @@ def test_a_broken_file_is_one_line(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         _source(tmp_path, document)
-    assert found in _one_line(str(caught.value))
+    assert found in one_line(caught)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.data.refused import one_line
 
 from whycam.data import find_images, read_image
 from whycam.data.masks import read_masks
@@ -34,21 +35,13 @@ def _mask(folder: Path, item_id: str = "1.jpg", path: str | None = None) -> Mask
 def _refusal(folder: Path, item_id: str = "1.jpg", path: str | None = None) -> str:
     with pytest.raises(ImageError) as caught:
         _mask(folder, item_id, path)
-    return _one_line(str(caught.value))
+    return one_line(caught)
 
 
 def _source_refusal(source: Path, category: str | None = None) -> str:
     with pytest.raises(UsageError) as caught:
         read_masks(source, category)
-    return _one_line(str(caught.value))
-
-
-def _one_line(line: str) -> str:
-    assert len(line.splitlines()) == 1
-    assert "found " in line
-    assert "expected " in line
-    assert "; " in line
-    return line
+    return one_line(caught)
 
 
 def test_the_demos_masks_are_found_for_its_images() -> None:

@@ -60,9 +60,10 @@ class ListedNames:
 
     def __init__(self, names: Sequence[str]) -> None:
         """Keep the list's own spelling of each name, by the file's name."""
-        self._by_file: dict[str, list[str]] = {}
+        self._by_file: dict[str, list[tuple[str, Parts]]] = {}
         for name in dict.fromkeys(names):
-            self._by_file.setdefault((parts_of(name) or ("",))[-1], []).append(name)
+            parts = parts_of(name)
+            self._by_file.setdefault(parts[-1] if parts else "", []).append((name, parts))
 
     def of(self, item_id: str, path: str) -> list[str]:
         """Return the listed names that fit best: none, one, or several that fit equally well.
@@ -72,11 +73,12 @@ class ListedNames:
         """
         own = [parts for parts in (parts_of(item_id), parts_of(path)) if parts]
         fits = {
-            name: max(_fit(parts_of(name), parts) for parts in own)
-            for file in dict.fromkeys(parts[-1] for parts in own)
-            for name in self._by_file.get(file, ())
+            name: max(_fit(listed, parts) for parts in own)
+            for file in {parts[-1] for parts in own}
+            for name, listed in self._by_file.get(file, ())
         }
-        return [name for name, fit in fits.items() if fit == max(fits.values())]
+        best = max(fits.values(), default=None)
+        return [name for name, fit in fits.items() if fit == best]
 
 
 def _fit(listed: Parts, own: Parts) -> tuple[bool, int]:
