@@ -66,6 +66,22 @@ def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
     one_line(caught)
 
 
+@pytest.mark.parametrize(
+    ("listed", "path"),
+    [
+        (("/data/cat/1.jpg", "/data/dog/1.jpg"), "photos/cat/1.jpg"),
+        (("1.jpg", "dog/1.jpg"), "photos/1.jpg"),
+        (("cat/1.jpg", "1.jpg"), "photos/cat/1.jpg"),
+    ],
+    ids=["most folders", "whole path", "longest whole path"],
+)
+def test_of_several_names_the_one_that_agrees_most_is_taken(
+    tmp_path: Path, listed: tuple[str, str], path: str
+) -> None:
+    source = _source(tmp_path, f"path,x,y,w,h\n{listed[0]},2,1,5,3\n{listed[1]},0,0,1,1\n")
+    assert (source.of(path, path, (6, 8)) == OBJECT).all()
+
+
 def test_the_record_has_the_lists_hash(tmp_path: Path) -> None:
     source = _source(tmp_path, "path,x,y,w,h\n1.jpg,2,1,5,3\n1.jpg,0,0,1,1\n")
     assert "2 boxes in 1 images" in source.describe()

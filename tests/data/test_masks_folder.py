@@ -172,6 +172,11 @@ def test_255_above_other_labels_is_void(tmp_path: Path) -> None:
     assert "255 above other labels is void" in read_masks(tmp_path).describe()
 
 
+def test_a_palettes_255_is_void_however_much_there_is_of_it(tmp_path: Path) -> None:
+    _palette(np.where(OBJECT, 15, 255).astype(np.uint8)).save(tmp_path / "1.png")
+    assert (_mask(tmp_path) == OBJECT).all()
+
+
 def test_a_grey_mask_with_a_soft_border_keeps_its_255(tmp_path: Path) -> None:
     soft = GREY.copy()
     soft[4, 2:7] = 90

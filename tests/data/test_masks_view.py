@@ -102,6 +102,12 @@ def test_a_box_has_the_pixels_whose_centres_it_holds(
             assert _overlap(box.left, box.right, int(j)) > 0
 
 
+def test_a_box_between_two_centres_has_the_pixel_that_it_is_in() -> None:
+    mask = np.zeros((6, 6), dtype=np.bool_)
+    fill_box(mask, Box(2.6, 0.0, 2.9, 2.0))
+    assert np.argwhere(mask).tolist() == [[2, 0], [2, 1]]
+
+
 def _is_inside(x: float, y: float, corners: list[tuple[float, float]]) -> bool:
     """Even-odd, by a ray to the left."""
     inside = False

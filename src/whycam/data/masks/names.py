@@ -23,14 +23,12 @@ def has_mask_suffix(name: str) -> bool:
 
 
 def parts_of(name: str) -> Parts:
-    """Return the names in a path, those up to its last ``..`` left out, in one form of Unicode.
+    """Return the names in a path, in one form of Unicode.
 
     Backslashes part names too: lists written on Windows have them.
     """
     text = unicodedata.normalize("NFC", printable(name)).replace("\\", "/")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    after = len(parts) - parts[::-1].index("..") if ".." in parts else 0
-    return tuple(parts[after:])
+    return tuple(part for part in text.split("/") if part not in ("", "."))
 
 
 def without_suffix(parts: Parts) -> Parts:
