@@ -192,7 +192,7 @@ def _outline(outline: object, record: Record) -> list[float]:
         raise _refused(record, "a polygon that is no list of numbers")
     if len(outline) % 2 or len(outline) < 6:
         raise _refused(record, f"a polygon of {len(outline)} values, where x and y of three points are least")
-    return outline
+    return list(map(float, outline))
 
 
 def _box(record: Record) -> Box:

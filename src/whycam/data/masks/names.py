@@ -1,6 +1,7 @@
 """Which mask is an image's: names are compared from their end, folder by folder."""
 
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
@@ -13,7 +14,7 @@ Parts: TypeAlias = tuple[str, ...]
 """The names in a path, folders first."""
 
 _ARRAY = ".npy"
-_PAGE = "#page="
+_PAGE = re.compile("#page=[0-9]{1,9}$")
 
 
 def has_mask_suffix(name: str) -> bool:
@@ -22,14 +23,12 @@ def has_mask_suffix(name: str) -> bool:
 
 
 def parts_of(name: str) -> Parts:
-    """Return the names in a path, those up to its last ``..`` left out, in one form of Unicode.
+    """Return the names in a path, in one form of Unicode.
 
     Backslashes part names too: lists written on Windows have them.
     """
     text = unicodedata.normalize("NFC", printable(name)).replace("\\", "/")
-    parts = [part for part in text.split("/") if part not in ("", ".")]
-    after = len(parts) - parts[::-1].index("..") if ".." in parts else 0
-    return tuple(parts[after:])
+    return tuple(part for part in text.split("/") if part not in ("", "."))
 
 
 def without_suffix(parts: Parts) -> Parts:
@@ -37,12 +36,13 @@ def without_suffix(parts: Parts) -> Parts:
 
     An image's own id may have a dot in it: ``scan.v2`` is another one than ``scan.v1``.
     """
-    file, mark, page = parts[-1].partition(_PAGE)
+    file = _PAGE.sub("", parts[-1])
+    page = parts[-1][len(file) :]
     if not has_mask_suffix(file):
         return parts
     stem, suffix = os.path.splitext(file)
     stem = os.path.splitext(stem)[0] if suffix.lower() == ".gz" else stem
-    return *parts[:-1], stem + mark + page
+    return *parts[:-1], stem + page
 
 
 def tails(names: Sequence[str]) -> Iterator[set[Parts]]:
@@ -58,9 +58,10 @@ class ListedNames:
 
     def __init__(self, names: Sequence[str]) -> None:
         """Keep the list's own spelling of each name, by the file's name."""
-        self._by_file: dict[str, list[str]] = {}
+        self._by_file: dict[str, list[tuple[str, Parts]]] = {}
         for name in dict.fromkeys(names):
-            self._by_file.setdefault((parts_of(name) or ("",))[-1], []).append(name)
+            parts = parts_of(name)
+            self._by_file.setdefault(parts[-1] if parts else "", []).append((name, parts))
 
     def of(self, item_id: str, path: str) -> list[str]:
         """Return the listed names that fit best: none, one, or several that fit equally well.
@@ -70,15 +71,15 @@ class ListedNames:
         """
         own = [parts for parts in (parts_of(item_id), parts_of(path)) if parts]
         fits = {
-            name: max(_fit(parts_of(name), parts) for parts in own)
-            for file in dict.fromkeys(parts[-1] for parts in own)
-            for name in self._by_file.get(file, ())
+            name: max(_fit(listed, parts) for parts in own)
+            for file in {parts[-1] for parts in own}
+            for name, listed in self._by_file.get(file, ())
         }
-        return [name for name, fit in fits.items() if fit == max(fits.values())]
+        best = max(fits.values(), default=None)
+        return [name for name, fit in fits.items() if fit == best]
 
 
 def _fit(listed: Parts, own: Parts) -> tuple[bool, int]:
-    common = sum(
-        1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(listed[::-1], own[::-1], strict=False))
-    )
+    pairs = zip(listed[::-1], own[::-1], strict=False)
+    common = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
     return common == len(listed), common

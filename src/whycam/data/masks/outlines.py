@@ -68,13 +68,14 @@ def fill_polygon(mask: Mask, xy: Sequence[float]) -> None:
 def _inside(x: Coordinates, y: Coordinates, high: int, wide: int) -> Mask:
     """Count for each pixel's centre the edges to its left: an odd number is inside."""
     crossed = np.zeros((high, wide + 1), dtype=np.bool_)
-    for x0, y0, x1, y1 in zip(x, y, np.roll(x, -1), np.roll(y, -1), strict=True):
-        first, last = (int(np.clip(math.ceil(end - 0.5), 0, high)) for end in sorted((y0, y1)))
+    ends = [*zip(x.tolist(), y.tolist(), strict=True)]
+    for (x0, y0), (x1, y1) in zip(ends, ends[1:] + ends[:1], strict=True):
+        first, last = (min(max(math.ceil(end - 0.5), 0), high) for end in sorted((y0, y1)))
         if first == last:
             continue
         rows = np.arange(first, last)
-        at = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        crossed[rows, np.clip(np.ceil(at - 0.5), 0, wide).astype(np.int64)] ^= True
+        at = np.ceil(x0 - 0.5 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0)))
+        crossed[rows, np.minimum(np.maximum(at, 0), wide).astype(np.int64)] ^= True
     return np.logical_xor.accumulate(crossed, axis=1)[:, :wide]
 
 
