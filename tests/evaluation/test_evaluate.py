@@ -1,7 +1,6 @@
 """A whole evaluation: what it costs, that nothing depends on the batches, and what it concludes."""
 
 import json
-import math
 import os
 import signal
 import subprocess
@@ -62,20 +61,23 @@ def test_no_figure_depends_on_the_batch_size(network):
         evaluate(network, IMAGES, ["gradcam"], metrics=EVERYTHING, masks=MASKS, steps=4, batch_size=size)
         for size in (2, 5)
     )
-    assert len(one.rows) == len(five.rows) == 5 * 5
-    rows = {(row.number, row.method): row for row in one.rows}
-    for row in five.rows:
-        other = rows[row.number, row.method]
-        assert list(row.figures.values()) == pytest.approx(
-            list(other.figures.values()), abs=1e-6, nan_ok=True
-        )
-        assert (row.ties, row.blank, row.broken) == (other.ties, other.blank, other.broken)
+    assert one.methods == five.methods == ("gradcam", *CONTROLS)
+    for method in five.methods:
+        row, other = five.measured.of(method), one.measured.of(method)
+        assert list(row.numbers) == list(other.numbers) == list(range(5))
+        for column, values in row.figures.items():
+            assert values == pytest.approx(other.figures[column], abs=1e-6, nan_ok=True)
+        for name, curves in row.curves.items():
+            assert curves == pytest.approx(other.curves[name], abs=1e-6)
+        assert (row.ties == other.ties).all()
+        assert (row.blank == other.blank).all()
+        assert (row.broken == other.broken).all()
         assert row.evidence == pytest.approx(other.evidence, abs=1e-9)
 
 
 def test_every_image_is_scored_and_not_the_first_batch_alone(network):
     found = evaluate(network, IMAGES, ["gradcam"], metrics=["srg", "road"], steps=4, batch_size=2)
-    assert {row.number for row in found.rows} == set(range(5))
+    assert list(found.measured.images) == list(range(5))
     for column in found.columns:
         values = found.values("gradcam", column)
         assert len(set(values)) == 5
@@ -85,11 +87,12 @@ def test_every_image_is_scored_and_not_the_first_batch_alone(network):
 def test_all_metrics_run_on_colour_images_and_keep_to_their_range(network):
     found = evaluate(network, IMAGES, ["gradcam", "gradient"], metrics=EVERYTHING, masks=MASKS, steps=4)
     assert found.methods == ("gradcam", "gradient", *CONTROLS)
-    for row in found.rows:
-        for column, value in row.figures.items():
+    for method in found.methods:
+        for column, values in found.measured.of(method).figures.items():
             metric = METRICS[column.partition("@")[0].partition("_")[0]]
-            assert math.isfinite(value)
-            assert metric.low is None or metric.low - 1e-9 <= value <= metric.high + 1e-9
+            assert np.isfinite(values).all()
+            assert metric.low is None or (metric.low - 1e-9 <= values).all()
+            assert metric.high is None or (values <= metric.high + 1e-9).all()
 
 
 def test_controls_do_not_move_with_the_weights_or_the_class(network):
@@ -129,7 +132,7 @@ def test_an_object_that_a_trained_model_reads_is_found_and_the_sentence_says_so(
     verdict = found.verdict("enrichment")
     assert verdict.best == ("gradcam",)
     assert "gradcam beats all controls" in verdict.sentence
-    assert found.rows[0].image.endswith("00-zero.png")
+    assert found.measured.images[0].endswith("00-zero.png")
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +229,7 @@ def test_a_kept_evaluation_goes_on_behind_what_is_there_and_measures_nothing_twi
     counted = Counted(network)
     again = evaluate(counted, IMAGES, ["gradcam"], **asked)
     assert again.figures == whole.figures
-    assert len(again.rows) == len(whole.rows)
+    assert len(again.measured) == len(whole.measured) == 5
     assert counted.seen == 3 + whole.plan.forwards(3)
 
 
@@ -284,3 +287,28 @@ def test_an_evaluation_that_was_killed_loses_no_finished_image(tmp_path):
     assert found.figures["srg_blur_logit"]["gradcam"].mean == pytest.approx(
         whole.figures["srg_blur_logit"]["gradcam"].mean, abs=1e-9
     )
+
+
+def test_the_kept_curves_are_those_that_the_figures_were_read_from(network):
+    found = evaluate(
+        network, IMAGES, ["gradcam"], metrics=["srg", "deletion", "energy"], masks=MASKS, steps=4
+    )
+    row = found.measured.of("gradcam")
+    least, most = row.curves["least_push-pull"], row.curves["most_push-pull"]
+    assert least.shape == (5, 5)
+    areas = [np.trapezoid(curve, dx=1 / 4, axis=1) for curve in (least, most)]
+    assert areas[1] == pytest.approx(row.figures["deletion_push-pull_probability"], abs=1e-6)
+    assert areas[0] - areas[1] == pytest.approx(row.figures["srg_push-pull_probability"], abs=1e-6)
+    told = found.to_document()["curves"]
+    assert (told["scale"], told["steps"], set(told["fills"])) == ("probability", 4, {"blur", "push-pull"})
+    band = told["fills"]["push-pull"]["gradcam"]["most"]
+    assert band["mean"] == pytest.approx(most.mean(0), abs=1e-6)
+    assert all(
+        low <= mean <= high
+        for low, mean, high in zip(*(band[k] for k in ("low", "mean", "high")), strict=True)
+    )
+
+
+def test_without_curves_there_are_none_to_draw(network):
+    found = evaluate(network, IMAGES, ["gradcam"], metrics=["energy"], masks=MASKS)
+    assert found.to_document()["curves"] is None

@@ -9,7 +9,7 @@ import torch
 import whycam
 from whycam.errors import UsageError
 from whycam.evaluation import CONTROLS, Evaluation, evaluate, find_metric
-from whycam.evaluation.measurements import Measurement
+from whycam.evaluation.measurements import Measured, Measurement
 from whycam.evaluation.plan import Plan
 from whycam.evaluation.recommend import recommend
 
@@ -41,7 +41,7 @@ def made(
             rows.append(
                 Measurement(number, str(number), method, {**srg, **others}, 0.0, False, False, evidence)
             )
-    return Evaluation(Plan(tuple(map(find_metric, metrics)), len(known)), tuple(rows))
+    return Evaluation(Plan(tuple(map(find_metric, metrics)), len(known)), Measured(rows))
 
 
 def better(srg: float, **others: float) -> dict[str, float]:
@@ -152,7 +152,7 @@ def test_few_images_are_said_to_be_few():
 
 def test_an_evaluation_without_srg_is_refused():
     with pytest.raises(UsageError, match="a recommendation needs 'srg_blur_logit', which was not measured"):
-        recommend(Evaluation(Plan((find_metric("sparsity"),), 0), ()))
+        recommend(Evaluation(Plan((find_metric("sparsity"),), 0), Measured()))
 
 
 @pytest.fixture(scope="module")

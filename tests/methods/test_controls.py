@@ -40,30 +40,70 @@ def test_a_constant_image_has_no_edges(grid, value):
     assert not maps.any()
 
 
+@given(
+    data=st.data(),
+    grid=draws.grids(),
+    size=draws.grids(),
+    batch=st.integers(1, 3),
+    seed=st.integers(0, 2**63),
+)
+@draws.brief_check
+def test_random_map_is_the_noise_by_loops(data, grid, size, batch, seed):
+    seed = min(seed, 2**63 - 1)
+    images = data.draw(draws.arrays((batch, 2, *size)))
+    maps = methods.random_map(images, torch.zeros(batch, 4, *grid, dtype=torch.float64), seed=seed)
+    for got, image in zip(maps, images, strict=True):
+        assert draws.disagreement(got, oracles.random(image.numpy(), grid, seed)) == 0.0
+
+
+def photographs(count: int) -> torch.Tensor:
+    return torch.randn(count, 3, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+@pytest.mark.parametrize("rows", [[0], [3, 4], [4, 2, 0, 3, 1]])
+def test_an_images_random_map_is_the_same_in_any_batch_at_any_place(rows):
+    images, activations = photographs(5), torch.zeros(5, 2, 3, 3)
+    whole = methods.random_map(images, activations)
+    assert torch.equal(methods.random_map(images[rows], activations[rows]), whole[rows])
+    laid_out = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(methods.random_map(laid_out, activations), whole)
+
+
+def test_no_two_images_share_their_random_map_however_little_they_differ():
+    images = photographs(1).repeat(400, 1, 1, 1)
+    images.view(400, -1)[1:193].diagonal().mul_(1 + 2**-20)  # a value each
+    images[193:] = photographs(208)[1:]
+    maps = methods.random_map(images, torch.zeros(400, 2, 7, 7)).flatten(1)
+    assert len(maps.unique(dim=0)) == 400
+    apart = torch.corrcoef(maps) - torch.eye(400)
+    assert apart.abs().max() < 0.75  # of 79,800 pairs of 49 draws; the standard error is 0.14
+
+
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_random_map_has_the_activations_shape_and_dtype_and_repeats_with_its_seed(grid, dtype):
-    activations = torch.zeros(2, 3, *grid, dtype=dtype)
+    images, activations = photographs(2), torch.zeros(2, 3, *grid, dtype=dtype)
     state = torch.get_rng_state()
-    maps = methods.random_map(activations, seed=3)
+    maps = methods.random_map(images, activations, seed=3)
     assert maps.shape == (2, *grid)
     assert maps.dtype == dtype
     assert maps.device == activations.device
-    assert torch.equal(maps, methods.random_map(activations, seed=3))
-    assert not torch.equal(maps, methods.random_map(activations, seed=4))
+    assert torch.equal(maps, methods.random_map(images, activations, seed=3))
+    assert not torch.equal(maps, methods.random_map(images, activations, seed=4))
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_random_map_is_uniform_between_0_and_1():
-    maps = methods.random_map(torch.zeros(2, 3, 100, 100))
-    assert maps.min() >= 0.0
-    assert maps.max() < 1.0
-    counts = torch.histc(maps, bins=10, min=0.0, max=1.0) / maps.numel()
+@pytest.mark.parametrize("keys", [torch.arange(2), torch.arange(0, 20_000)])
+def test_noise_is_uniform_between_0_and_1_over_places_and_over_keys(keys):
+    drawn = methods.uniform(keys, (20_000 // len(keys),))
+    assert drawn.min() >= 0.0
+    assert drawn.max() < 1.0
+    counts = torch.histc(drawn, bins=10, min=0.0, max=1.0) / drawn.numel()
     assert (counts - 0.1).abs().max() < 0.01  # 20,000 draws: the standard error is 0.002
-    assert not torch.equal(maps[0], maps[1])
+    assert not torch.equal(drawn[0], drawn[1])
 
 
-@pytest.mark.parametrize("function", [methods.centre, methods.edges, methods.random_map])
+@pytest.mark.parametrize("function", [methods.centre, methods.edges])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_controls_keep_the_dtype(function, dtype):
     maps = function(torch.arange(96, dtype=dtype).reshape(2, 3, 4, 4))

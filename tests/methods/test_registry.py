@@ -13,7 +13,7 @@ from whycam.methods import METHODS, NEEDS, Method, find_method, registry
 from whycam.methods.registry import Kind
 from whycam.passes import PROVIDERS
 
-# name -> what its test compares it with; dff and random have no formula and are held to properties
+# name -> what its test compares it with; dff has no formula and is held to properties
 ORACLES = {
     "cam": activation.cam,
     "gradcam": gradient.gradcam,
@@ -29,7 +29,7 @@ ORACLES = {
     "kpcacam": activation.kpcacam,
     "fem": activation.fem,
     "dff": None,
-    "random": None,
+    "random": controls.random,
     "centre": controls.centre,
     "edges": controls.edges,
 }
@@ -122,6 +122,8 @@ def test_the_function_under_a_name_is_the_method_of_that_name(name):
             expected = ORACLES[name](image["activations"], [given["gradients"][b].numpy()] * 16)
         elif name == "centre":
             expected = ORACLES[name]((3, 4))
+        elif name == "random":
+            expected = ORACLES[name](image["images"], (3, 4))
         elif method.needs == {"images"}:
             expected = ORACLES[name](image["images"])
         else:

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -62,3 +63,38 @@ def edges(image: np.ndarray) -> np.ndarray:
     """Gradient magnitude of the channel mean: Sobel on two axes, central differences on one or three."""
     plane = channel_mean(image)
     return sobel(plane) if plane.ndim == 2 else central_differences(plane)
+
+
+WORD = 2**64
+STEP = 0x9E3779B97F4A7C15
+
+
+def finalised(word: int) -> int:
+    """SplitMix64's output function of an unsigned word."""
+    word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 % WORD
+    word = (word ^ (word >> 27)) * 0x94D049BB133111EB % WORD
+    return word ^ (word >> 31)
+
+
+def uniform(key: int, size: Sequence[int], seed: int = 0) -> np.ndarray:
+    """The generator SplitMix64, started from seed and key; the upper 24 bits of its words as a fraction."""
+    state = finalised(finalised((seed + STEP) % WORD) ^ (key % WORD))
+    drawn = np.zeros(tuple(size))
+    for p in np.ndindex(*size):
+        state = (state + STEP) % WORD
+        drawn[p] = (finalised(state) >> 40) / 2**24
+    return drawn
+
+
+def fingerprint(image: np.ndarray) -> int:
+    """The bits of each value as float32, times an odd word of its place, summed without a sign."""
+    total = 0
+    for place, value in enumerate(image.astype(np.float32).ravel(), start=1):
+        (bits,) = struct.unpack("<i", struct.pack("<f", value + 0.0))
+        total += bits * (finalised(place * STEP % WORD) | 1)
+    return finalised(total % WORD)
+
+
+def random(image: np.ndarray, grid: Sequence[int], seed: int = 0) -> np.ndarray:
+    """Uniform noise that follows from the image alone."""
+    return uniform(fingerprint(image), grid, seed)

@@ -328,7 +328,12 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(
         assert resumed == unbroken
         assert files(tmp_path / "run") == files(tmp_path / "unbroken")
     assert [(row["id"], row["method"]) for row in resumed] == [(row["id"], row["method"]) for row in unbroken]
+    assert noise_of(resumed) == noise_of(unbroken)
     assert read_run(tmp_path / "run").manifest.finished
+
+
+def noise_of(rows: list[dict[str, Any]]) -> list[Any]:
+    return [row["map"] for row in rows if row["method"] == "random"]
 
 
 def test_finished_images_are_not_opened_again(ask: Ask, pictures: Path, tmp_path: Path) -> None:

@@ -4,21 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import torch
 
 from whycam.evaluation.fills import blurred
-from whycam.methods.controls import centre, edges
+from whycam.methods.controls import centre, edges, uniform
 from whycam.types import Images, Map
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What a control may use: the methods' grid, a seed, and the first image's number in the whole run."""
+    """What a control may use: the methods' grid, a seed, and each image's number in the whole run."""
 
     grid: tuple[int, ...]
+    numbers: Sequence[int]
     seed: int = 0
-    first: int = 0
 
 
 Control: TypeAlias = Callable[[Images, Drawing], Map]
@@ -37,11 +36,9 @@ def blurred_random(images: Images, drawing: Drawing) -> Map:
 
 
 def _noise(images: Images, size: Sequence[int], drawing: Drawing, stream: int) -> Map:
-    drawn = []
-    for number in range(drawing.first, drawing.first + len(images)):
-        generator = np.random.default_rng((drawing.seed, number, stream))
-        drawn.append(torch.from_numpy(generator.random(tuple(size))))
-    return torch.stack(drawn).to(images)
+    """Draw by number and not by pixels: the same noise where a metric changes an image."""
+    numbers = torch.tensor(list(drawing.numbers), device=images.device)
+    return uniform(2 * numbers + stream, size, seed=drawing.seed).to(images)
 
 
 CONTROLS: Mapping[str, Control] = {

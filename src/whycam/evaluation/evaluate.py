@@ -18,7 +18,7 @@ from whycam.evaluation.controls import CONTROLS, Drawing, control_maps
 from whycam.evaluation.curves import Make, Score
 from whycam.evaluation.localisation import THRESHOLDS as IOU_THRESHOLDS
 from whycam.evaluation.localisation import Masks
-from whycam.evaluation.measurements import Measurement, MeasurementLog, digest
+from whycam.evaluation.measurements import Measured, Measurement, MeasurementLog, digest
 from whycam.evaluation.measuring import LOGIT, PROBABILITY, Batch
 from whycam.evaluation.mosaics import Cells
 from whycam.evaluation.plan import Plan
@@ -82,19 +82,16 @@ def evaluate(
     with explaining(module) as live, log_of as log:
         inputs = with_shared(live, inputs)
         subject = Subject(live, asked, layer, settings)
-        rows: list[Measurement] = list(log.known) if log else []
-        done = len({row.number for row in rows})
-        progress(done, len(inputs))
-        for start in range(done, len(inputs), batch_size):
+        measured = log.known if log else Measured()
+        progress(len(measured), len(inputs))
+        for start in range(len(measured), len(inputs), batch_size):
             stop = min(len(inputs), start + batch_size)
-            part = Part(start, names[start:stop], inputs.part(start, stop), whole.part(start, stop))
+            numbers = range(start, stop)
+            part = Part(numbers, names[start:stop], inputs.part(start, stop), whole.part(start, stop))
             part = replace(part, masks=_cut(masks, start, stop), cells=_cut(cells, start, stop))
-            found = subject.measure(part, plan)
-            if log:
-                log.add(found)
-            rows += found
+            (log or measured).add(subject.measure(part, plan))
             progress(stop, len(inputs))
-    return Evaluation(plan, tuple(rows), seed)
+    return Evaluation(plan, measured, seed)
 
 
 def _check(methods: Sequence[str], inputs: Inputs, masks: Masks | None, batch_size: int) -> None:
@@ -144,9 +141,9 @@ def _log(
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """Some of the images: the number of the first, their names, and what goes with them."""
+    """Some of the images: their numbers in the run, their names, and what goes with them."""
 
-    first: int
+    numbers: Sequence[int]
     names: Sequence[str]
     inputs: Inputs
     target: Target
@@ -175,7 +172,7 @@ class Subject:
         """Measure maps that are there already, beside the controls' ones."""
         images = part.inputs.images
         grid = next((tuple(each.shape[1:]) for each in maps.values()), tuple(images.shape[2:]))
-        drawing = Drawing(grid, self.settings.seed, part.first)
+        drawing = Drawing(grid, part.numbers, self.settings.seed)
         own = {name: each for name, each in maps.items() if name not in CONTROLS}
         targets = scored_targets(part.target.pin(outputs), outputs)
         controls = control_maps(images, drawing)
@@ -288,21 +285,23 @@ def _on_the_host(batch: Batch, part: Part, plan: Plan) -> list[Measurement]:
     """Measure, and bring a method's figures over in one transfer."""
     evidence = _evidence(batch, plan)
     rows = []
-    for method, figures in batch.figures(plan.metrics).items():
-        facts = batch.facts(method)
-        columns = dict(_flat(figures))
+    for found in batch.each(plan.metrics):
+        facts = batch.facts(found.method)
+        columns = dict(_flat(found.figures))
         table = [facts.ties, facts.blank, facts.broken, evidence, *columns.values()]
         host = torch.stack([each.double() for each in table], 1).tolist()
+        curves = {name: course.float().tolist() for name, course in found.courses.items()}
         rows += [
             Measurement(
-                number=part.first + at,
+                number=part.numbers[at],
                 image=name,
-                method=method,
+                method=found.method,
                 figures=dict(zip(columns, values[4:], strict=True)),
                 ties=values[0],
                 blank=bool(values[1]),
                 broken=bool(values[2]),
                 evidence=values[3],
+                curves={order: points[at] for order, points in curves.items()},
             )
             for at, (name, values) in enumerate(zip(part.names, host, strict=True))
         ]

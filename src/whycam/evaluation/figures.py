@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
 COVERAGE = 0.95
@@ -62,3 +63,29 @@ def _means(
         shape = (min(at_once, RESAMPLES - start), len(known))
         means.append(known[generator.integers(len(known), size=shape)].mean(1))
     return np.concatenate(means)
+
+
+def bands(curves: NDArray[np.float32], *, seed: int = 0) -> dict[str, list[float | None]]:
+    """Return the mean of curves [n, points] with its percentile bootstrap interval, point by point.
+
+    Whole curves are drawn anew, as images are. A curve with a value that is not finite is left out; null
+    throughout where none is left, and in the interval of a single one.
+    """
+    known = np.asarray(curves, np.float64)
+    known = known[np.isfinite(known).all(1)]
+    none: list[float | None] = [None] * curves.shape[1]
+    if not len(known):
+        return {"mean": none, "low": none, "high": none}
+    mean = [math.fsum(column) / len(known) for column in known.T]
+    if len(known) == 1:
+        return {"mean": [*mean], "low": none, "high": none}
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _VALUES_AT_ONCE // len(known))
+    means = []
+    for start in range(0, RESAMPLES, at_once):
+        counts = generator.multinomial(
+            len(known), np.full(len(known), 1 / len(known)), size=min(at_once, RESAMPLES - start)
+        )
+        means.append(counts @ known / len(known))
+    low, high = np.quantile(np.concatenate(means), [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2], axis=0)
+    return {"mean": [*mean], "low": [*map(float, low)], "high": [*map(float, high)]}

@@ -1,6 +1,6 @@
 """One batch, all methods, all metrics: what they share is computed once."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -94,7 +94,13 @@ class Batch:
 
     def figures(self, metrics: Sequence[Metric]) -> dict[str, dict[str, Tensor]]:
         """Return by method and column what each metric gives, [B] each ([B, thresholds] for ``iou``)."""
-        return {method: self._of_method(method, metrics) for method in self.maps}
+        return {one.method: dict(one.figures) for one in self.each(metrics)}
+
+    def each(self, metrics: Sequence[Metric]) -> Iterator["MethodFigures"]:
+        """Measure method by method; what was one's own is let go of before the next."""
+        for method in self.maps:
+            yield MethodFigures(method, self._of_method(method, metrics), self._courses(method, metrics))
+            self._forget(method)
 
     def _of_method(self, method: str, metrics: Sequence[Metric]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}
@@ -104,8 +110,17 @@ class Batch:
                 values = metric.function(**given)
                 rows = values if metric.by_scale else [values]
                 found |= dict(zip(columns_of(metric, fill, self.scales), rows, strict=True))
-        self._forget(method)
         return found
+
+    def _courses(self, method: str, metrics: Sequence[Metric]) -> dict[str, Tensor]:
+        """Return the curves that the metrics were read from, on the last scale [B, steps + 1]."""
+        fills = dict.fromkeys(fill for one in metrics if "curves" in one.needs for fill in one.fills)
+        found = {fill: self.curves(method, fill) for fill in fills}
+        return {
+            f"{order}_{fill}": getattr(curves, order)[-1]
+            for fill, curves in found.items()
+            for order in ("least", "most")
+        }
 
     def _forget(self, method: str) -> None:
         """Let go of what is a method's own: memory must not grow with the methods."""
@@ -242,6 +257,15 @@ class Batch:
         if value is None:
             raise UsageError(f"a metric needs {name}; give them, or leave the metric out")
         return value
+
+
+@dataclass(frozen=True, eq=False)
+class MethodFigures:
+    """A method's figures by column, and its curves by order and fill, such as ``least_blur``."""
+
+    method: str
+    figures: Mapping[str, Tensor]
+    courses: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,17 +1,19 @@
 """What an evaluation found: a figure a method and metric, and what may be concluded."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from whycam.errors import UsageError
 from whycam.evaluation.controls import CONTROLS
-from whycam.evaluation.figures import Figure, summarise
+from whycam.evaluation.figures import Figure, bands, summarise
 from whycam.evaluation.localisation import THRESHOLDS, tuned_threshold
-from whycam.evaluation.measurements import Measurement, by_method
+from whycam.evaluation.measurements import Column, Measured, OfMethod
+from whycam.evaluation.measuring import LOGIT, PROBABILITY
 from whycam.evaluation.plan import Plan
 from whycam.evaluation.registry import Metric
 from whycam.evaluation.verdict import Verdict, judge
@@ -32,22 +34,19 @@ class Evaluation:
     """Measurements of all images, methods and controls, and what they come to."""
 
     plan: Plan
-    rows: tuple[Measurement, ...] = field(repr=False)
+    measured: Measured
     seed: int = 0
-
-    @cached_property
-    def _rows_of(self) -> Mapping[str, Sequence[Measurement]]:
-        return dict(by_method(self.rows))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """The methods and then the controls, as they were measured."""
-        return tuple(self._rows_of)
+        return self.measured.methods
 
     @cached_property
     def columns(self) -> Mapping[str, Metric]:
         """The measured columns with their metric; one for all thresholds of ``iou``."""
-        names = dict.fromkeys(column.partition("@")[0] for row in self.rows[:1] for column in row.figures)
+        figures = self.measured.of(self.methods[0]).figures if self.methods else {}
+        names = dict.fromkeys(column.partition("@")[0] for column in figures)
         known = {metric.name: metric for metric in self.plan.metrics}
         return {name: known[name.partition("_")[0]] for name in names}
 
@@ -57,27 +56,14 @@ class Evaluation:
 
         Raises UsageError for what was not measured.
         """
-        rows = self._rows_of.get(method)
-        if rows is None or column not in self.columns:
+        if method not in self.methods or column not in self.columns:
             raise UsageError(
                 f"{method!r} has no {column!r}; measured were {', '.join(self.columns)} of "
                 f"{', '.join(self.methods)}"
             )
-        if column in rows[0].figures:
-            return [row.figures[column] for row in rows]
-        return self._at_tuned_threshold(rows, column)
-
-    def _at_tuned_threshold(self, rows: Sequence[Measurement], column: str) -> list[float]:
-        """Tune on the images of even number, and give what the others have there."""
-        names = [f"{column}@{share:g}" for share in THRESHOLDS]
-        overlaps = torch.tensor(
-            [[row.figures[name] for name in names] for row in rows if row.number % 2 == 0]
-        )
-        others = [row for row in rows if row.number % 2]
-        if not len(overlaps) or not overlaps.isfinite().all(1).any():
-            return [math.nan for _ in others]
-        best = names[tuned_threshold(overlaps)]
-        return [row.figures[best] for row in others]
+        found = self.measured.of(method)
+        values = found.figures[column] if column in found.figures else _at_tuned_threshold(found, column)
+        return [float(value) for value in values]
 
     def figure(self, method: str, column: str) -> Figure:
         """Return the mean with its interval. Raises UsageError for what was not measured."""
@@ -93,16 +79,17 @@ class Evaluation:
 
     def note(self, method: str) -> MapNote:
         """Return what must be said of a method's maps."""
-        rows = self._rows_of[method]
-        ties = [row.ties for row in rows]
-        blank, broken = sum(row.blank for row in rows), sum(row.broken for row in rows)
-        return MapNote(len(rows), math.fsum(ties) / len(ties), blank, broken)
+        found = self.measured.of(method)
+        ties = math.fsum(found.ties) / len(found)
+        return MapNote(len(found), ties, int(found.blank.sum()), int(found.broken.sum()))
 
     @cached_property
     def evidence(self) -> Figure | None:
         """The probability that the model loses when whole images are removed; None without classes."""
-        rows = next(iter(self._rows_of.values()), [])
-        found = summarise([row.evidence for row in rows], seed=self.seed)
+        values = (
+            [float(value) for value in self.measured.of(self.methods[0]).evidence] if self.methods else []
+        )
+        found = summarise(values, seed=self.seed)
         return found if found.n else None
 
     def verdict(self, column: str) -> Verdict:
@@ -123,12 +110,28 @@ class Evaluation:
         return {
             "seed": self.seed,
             "steps": self.plan.steps,
-            "forwards": self.plan.forwards(len({row.number for row in self.rows})),
+            "forwards": self.plan.forwards(len(self.measured)),
             "evidence": None if self.evidence is None else _document(self.evidence),
             "controls": [name for name in self.methods if name in CONTROLS],
             "maps": {method: vars(self.note(method)) for method in self.methods},
             "columns": {column: self._column(column) for column in self.columns},
+            "curves": self._curves(),
         }
+
+    def _curves(self) -> dict[str, object] | None:
+        """Return the mean curves with their bands, by fill and method; None where none were measured."""
+        first = self.measured.of(self.methods[0]).curves if self.methods else {}
+        if not first:
+            return None
+        fills: dict[str, dict[str, object]] = {}
+        for name in first:
+            order, _, fill = name.partition("_")
+            for method in self.methods:
+                of_method = fills.setdefault(fill, {}).setdefault(method, {})
+                of_method[order] = bands(self.measured.of(method).curves[name], seed=self.seed)  # type: ignore[index]
+        with_probability = any(column.endswith(f"_{PROBABILITY}") for column in self.columns)
+        scale = PROBABILITY if with_probability else LOGIT
+        return {"scale": scale, "steps": self.plan.steps, "fills": fills}
 
     def _column(self, column: str) -> dict[str, object]:
         metric, verdict = self.columns[column], self.verdict(column)
@@ -140,6 +143,17 @@ class Evaluation:
             "best": list(verdict.best),
             "conclusion": verdict.sentence,
         }
+
+
+def _at_tuned_threshold(found: OfMethod, column: str) -> Column:
+    """Tune on the images of even number, and give what the others have there."""
+    names = [f"{column}@{share:g}" for share in THRESHOLDS]
+    tuning = found.numbers % 2 == 0
+    overlaps = torch.from_numpy(np.stack([found.figures[name][tuning] for name in names], 1)).float()
+    if not len(overlaps) or not overlaps.isfinite().all(1).any():
+        return np.full(int((~tuning).sum()), math.nan)
+    others: Column = found.figures[names[tuned_threshold(overlaps)]][~tuning]
+    return others
 
 
 def _document(figure: Figure) -> dict[str, float | None]:

@@ -156,14 +156,14 @@ def read_document(folder: RunFolder) -> dict[str, object]:
     return cast("dict[str, object]", document)
 
 
-def check_version(document: Mapping[str, object]) -> tuple[int, int]:
-    """A document's (major, minor) schema version. Raises RunError for another major than this one's."""
+def check_version(document: Mapping[str, object], current: str = SCHEMA_VERSION) -> tuple[int, int]:
+    """A document's (major, minor) schema version. Raises RunError for another major than ``current``'s."""
     version = document.get("schema_version")
     match = re.fullmatch(r"(\d{1,6})\.(\d{1,6})", version) if isinstance(version, str) else None
     if match is None:
-        raise RunError(f"its schema_version is {_short(version)}; expected text such as {SCHEMA_VERSION!r}")
+        raise RunError(f"its schema_version is {_short(version)}; expected text such as {current!r}")
     major, minor = int(match[1]), int(match[2])
-    known = int(SCHEMA_VERSION.split(".")[0])
+    known = int(current.split(".")[0])
     if major != known:
         mend = "install a newer whycam" if major > known else "install the whycam that wrote it"
         raise RunError(f"it has schema version {match[0]}; this whycam reads {known}.x; {mend}")
