@@ -4,7 +4,7 @@ import functools
 import importlib
 import struct
 from collections.abc import Callable
-from typing import IO
+from typing import IO, TypeVar
 
 from PIL import Image, ImageFile
 
@@ -32,6 +32,7 @@ _ORIENTATION = 0x0112
 
 _Accept = Callable[[bytes], bool | str]
 _Open = Callable[[IO[bytes], str | bytes], ImageFile.ImageFile]
+_Made = TypeVar("_Made")
 
 
 class UnknownHeaderError(RefusedError):
@@ -40,6 +41,26 @@ class UnknownHeaderError(RefusedError):
 
 def decode_by_pillow(data: bytes, wanted: int | None, max_pixels: int) -> Decoded:
     """Read a page of a TIFF, or the first frame of anything else. Raises RefusedError."""
+
+    def as_rgb(image: ImageFile.ImageFile, mode: str, page: int, pages: int) -> Decoded:
+        if image.format == "PNG":
+            scale_png_key(image, bit_depth=data[24])
+        notes = (FIRST_OF_SEVERAL,) if wanted is None and pages > 1 else ()
+        return Decoded(upright(to_rgb(image), orientation(image)), mode, page, pages, notes)
+
+    return from_page(data, wanted, max_pixels, as_rgb)
+
+
+def from_page(
+    data: bytes,
+    wanted: int | None,
+    max_pixels: int,
+    make: Callable[[ImageFile.ImageFile, str, int, int], _Made],
+) -> _Made:
+    """Return what ``make`` makes of the loaded page as it is stored, its mode, its number and their count.
+
+    Raises RefusedError, also for whatever ``make`` stumbles over.
+    """
     try:
         with StrictBytes(data) as file, _open_header(file) as image:
             pages = len(page_offsets(data)) if image.format == "TIFF" else 1
@@ -53,11 +74,7 @@ def decode_by_pillow(data: bytes, wanted: int | None, max_pixels: int) -> Decode
             file.strict = image.format != "JPEG2000"
             image.load()
             require_few_pixels(*image.size, max_pixels)
-            if image.format == "PNG":
-                scale_png_key(image, bit_depth=data[24])
-            rgb = upright(to_rgb(image), _orientation(image))
-            notes = (FIRST_OF_SEVERAL,) if wanted is None and pages > 1 else ()
-            return Decoded(rgb, mode, page, pages, notes)
+            return make(image, mode, page, pages)
     except RefusedError:
         raise
     except MemoryError as error:
@@ -116,10 +133,11 @@ def _decoders() -> tuple[tuple[str, _Accept, _Open], ...]:
     return tuple(decoders)
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF or TIFF orientation, 1 to 8; 1 where there is none or its block is broken."""
     try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
+        turn = image.getexif().get(_ORIENTATION, 1)
     except Exception:
         # a broken EXIF block fails in as many ways as a broken picture, yet says nothing about the pixels
         return 1
-    return orientation if isinstance(orientation, int) else 1
+    return turn if isinstance(turn, int) else 1

@@ -138,7 +138,7 @@ def _decoded(data: bytes, file: Path, page: int | None, max_pixels: int) -> Deco
         return nifti.decode(data, page, max_pixels)
     if not data.startswith(_TIFF_BEGINNINGS):
         return decode_by_pillow(data, page, max_pixels)
-    if not _suits_pillow(data, page or 0):
+    if not suits_pillow(data, page or 0):
         return decode_by_tifffile(data, page, max_pixels)
     try:
         return decode_by_pillow(data, page, max_pixels)
@@ -147,7 +147,8 @@ def _decoded(data: bytes, file: Path, page: int | None, max_pixels: int) -> Deco
     return decode_by_tifffile(data, page, max_pixels)
 
 
-def _suits_pillow(data: bytes, page: int) -> bool:
+def suits_pillow(data: bytes, page: int) -> bool:
+    """Say whether Pillow reads this page of a TIFF as it is meant."""
     try:
         return pixel_layout(data, page).suits_pillow()
     except struct.error:

@@ -147,7 +147,7 @@ def _file_item(path: Path) -> _Items:
 
 def _folder_items(folder: Path, prefix: str) -> _Items:
     for found in walk(str(folder)):
-        if found.error or _has_image_suffix(found.relative):
+        if found.error or has_image_suffix(found.relative):
             yield _found_item(found, folder, prefix)
 
 
@@ -159,7 +159,7 @@ def _glob_items(glob: Path) -> _Items:
     # a folder that the glob matches is searched like a folder given by name
     for found in walk(str(root), (*pattern, ANY_DEPTH)):
         path = root / found.relative
-        if found.error or _has_image_suffix(found.relative):
+        if found.error or has_image_suffix(found.relative):
             yield _found_item(found, root, str(root))
         elif _spells_out_suffix(pattern[-1]) and fnmatch(path.name, pattern[-1]):
             yield from _list_items(path, only=False) if path.suffix.lower() == ".csv" else _file_item(path)
@@ -210,7 +210,8 @@ def _identity(path: Path, real_folder: Callable[[str], str]) -> str:
     return real if page is None else str(with_page(Path(real), page))
 
 
-def _has_image_suffix(name: str) -> bool:
+def has_image_suffix(name: str) -> bool:
+    """Say whether the file's name ends as a picture's or a volume's does."""
     stem, suffix = os.path.splitext(name.lower())
     whole = os.path.splitext(stem)[1] + suffix if suffix == _PACKED else suffix
     return whole in IMAGE_SUFFIXES

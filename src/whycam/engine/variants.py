@@ -100,6 +100,12 @@ def scores_of_images(
     return torch.cat([found for _, found in in_chunks(len(rows), size, run, rows.device)], 1)
 
 
+def outputs_of(module: nn.Module, inputs: Inputs) -> Any:
+    """Return what the model says of a batch; no autograd. ``module`` comes from ``explaining``."""
+    with torch.no_grad():
+        return run_on_a_copy(module, inputs.images, lambda copy: inputs.run(module, copy))
+
+
 def slopes_of_images(
     module: nn.Module,
     inputs: Inputs,

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from whycam.engine import Inputs, explaining
+from whycam.engine import Inputs, StageChoice, explaining
 from whycam.engine.inputs import with_shared
 from whycam.engine.variants import scores_of_images
 from whycam.errors import TargetError, UsageError
@@ -28,11 +28,12 @@ from whycam.evaluation.summary import Evaluation
 from whycam.evaluation.twins import Maps, twins_of
 from whycam.explainer import Preparing, explain_methods, ready
 from whycam.explanation import Explanation
+from whycam.methods import Smoothing
 from whycam.targets import ClassPerImage, Probability, Target, TargetLike, TopClass, as_target, logits_of
 from whycam.types import Classes, Images, Map, Rows
 
 Progress: TypeAlias = Callable[[int, int], None]
-LayerPaths: TypeAlias = str | Sequence[str] | None
+LayerPaths: TypeAlias = str | Sequence[str] | StageChoice | None
 BATCH = 16
 
 
@@ -51,7 +52,7 @@ def evaluate(
     methods: Sequence[str] = ("gradcam",),
     *,
     target: TargetLike = None,
-    layer: LayerPaths = None,
+    layer: str | Sequence[str] | None = None,
     metrics: Sequence[str] | None = None,
     masks: Masks | None = None,
     cells: Cells | None = None,
@@ -118,7 +119,7 @@ def _log(
     methods: Sequence[str],
     names: Sequence[str],
     target: Target,
-    layer: LayerPaths,
+    layer: str | Sequence[str] | None,
     module: nn.Module,
     given: Sequence[Tensor | None],
 ) -> Any:
@@ -159,6 +160,7 @@ class Subject:
     methods: Sequence[str]
     layer: LayerPaths
     settings: Settings
+    smoothing: Smoothing | None = None
     _random: nn.Module | None = field(default=None, repr=False)
 
     def measure(self, part: Part, plan: Plan) -> list[Measurement]:
@@ -193,8 +195,9 @@ class Subject:
 
     def explanations(self, module: nn.Module, inputs: Inputs, target: Target) -> list[Explanation]:
         """Explain by all methods; by a control where there is none, for its outputs."""
+        methods = list(self.methods) or ["centre"]
         return explain_methods(
-            module, inputs, list(self.methods) or ["centre"], target=target, layer=self.layer
+            module, inputs, methods, target=target, layer=self.layer, smoothing=self.smoothing
         )
 
     def random_copy(self) -> nn.Module:
@@ -269,8 +272,8 @@ class ExplainedAgain:
         """Return one method's maps of changed images."""
         if method in CONTROLS:
             return CONTROLS[method](images, self.drawing)
-        inputs, layer = self._with(images), self.subject.layer
-        return explain_methods(self.subject.module, inputs, [method], target=self.target, layer=layer)[0].maps
+        only = replace(self.subject, methods=[method])
+        return only.explanations(self.subject.module, self._with(images), self.target)[0].maps
 
     def _explained(self, module: nn.Module, inputs: Inputs, target: Target) -> Maps:
         maps = control_maps(inputs.images, self.drawing)

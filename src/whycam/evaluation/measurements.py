@@ -184,22 +184,24 @@ class MeasurementLog:
 
     def _read(self) -> int:
         """Take in all whole lines, one at a time; return how many bytes they have."""
-        whole = 0
-        for place, line in enumerate(self._file):
+        whole, settings = 0, None
+        for line in self._file:
             if not line.endswith(b"\n"):
                 break
             try:
                 document = json.loads(line)
-                if place == 0:
-                    check_same_settings(document["settings"], self.settings, str(self.path))
+                if settings is None:
+                    settings = document["settings"]
                 else:
+                    check_same_settings(settings, self.settings, self.path)
                     self.known.add([_measurement(row) for row in document["rows"]])
             except (ValueError, KeyError, TypeError) as error:
                 raise RunError(
                     f"{str(self.path)!r} is damaged ({error}); delete it to measure again"
                 ) from error
             whole += len(line)
-        return whole
+        # settings under which nothing was measured yet bind nobody
+        return whole if settings == _plain(self.settings) else 0
 
     def add(self, rows: Sequence[Measurement]) -> None:
         """Keep some more; they are on the disk when this returns. Raises RunError where the disk is full."""
@@ -215,19 +217,24 @@ class MeasurementLog:
         os.fsync(self._file.fileno())
 
 
+def _plain(settings: Mapping[str, Any]) -> Any:
+    """Return settings as JSON gives them back."""
+    return json.loads(json.dumps(dict(settings)))
+
+
 def _by_image(rows: Iterable[Measurement]) -> Iterator[tuple[int, Iterator[Measurement]]]:
     """Give each image's number with its rows, methods in their order."""
     return groupby(sorted(rows, key=lambda row: row.number), key=lambda row: row.number)
 
 
-def check_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], place: str) -> None:
+def check_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], path: Path) -> None:
     """Refuse to go on with measurements of other settings. Raises RunError that names the first."""
-    asked = json.loads(json.dumps(dict(new)))
+    asked = _plain(new)
     if old != asked:
         changed = next(key for key in sorted({*old, *asked}) if old.get(key) != asked.get(key))
         raise RunError(
-            f"{place!r} was measured with another {changed} ({old.get(changed)!r}, now "
-            f"{asked.get(changed)!r}); measure with the same one, or delete the file"
+            f"{str(path)!r} was measured with another {changed} ({old.get(changed)!r}, now "
+            f"{asked.get(changed)!r}); give the same one, or measure all again (--restart, or delete the file)"
         )
 
 

@@ -112,6 +112,8 @@ def _manifest(request: RunRequest, layer: LayerRecord, image_count: int) -> Mani
         style=request.style.describe(),
         settings={
             "smoothing": None if request.smoothing is None else repr(request.smoothing),
+            "layers": list(request.layers),
+            "recipe": request.recipe,
             "batch_size": request.batch_size,
             "max_pixels": request.max_pixels,
             "weights": _weights(model),

@@ -1,6 +1,6 @@
 """Before anything is written: one image through everything that was asked for."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import torch
@@ -112,14 +112,21 @@ def _is_over_stages(method: str) -> bool:
 
 
 def _over_stages(request: RunRequest) -> bool:
-    return any(_is_over_stages(method) for method in request.methods)
+    return any(map(_is_over_stages, request.methods))
 
 
 def layers_for(request: RunRequest, layer: LayerRecord) -> tuple[str, ...] | StageChoice:
-    """Return the settled layers as ``explain_methods`` takes them.
+    """Return the settled layers as ``explain_methods`` takes them."""
+    return layers_of(request.methods, layer, given=bool(request.layers))
 
-    Where nobody named them, methods that fuse by themselves take all, and the others the last one.
+
+def layers_of(
+    methods: Sequence[str], layer: LayerRecord, *, given: bool
+) -> tuple[str, ...] | StageChoice:
+    """Return a run's layers as ``explain_methods`` takes them for these methods.
+
+    Where nobody gave them, methods that fuse by themselves take all, and the others the last one.
     """
-    if request.layers or not _over_stages(request):
+    if given or not any(map(_is_over_stages, methods)):
         return layer.paths
     return StageChoice(layer.paths, layer.reason, layer.reason)

@@ -43,8 +43,9 @@ class RunRequest:
 
     ``sources`` are as `whycam.data.find_images` takes them. ``layers`` are paths from shallow to deep, the
     one word "stages", or none for what is chosen by tracing. ``batch_size`` images are explained together; a
-    picture of more than ``max_pixels`` is not opened. ``command`` is what the user typed. Raises UsageError
-    or MethodError for values that make no sense.
+    picture of more than ``max_pixels`` is not opened. ``command`` is what the user typed, and ``recipe`` what
+    of it opens the model and the target again, as plain values. Raises UsageError or MethodError for values
+    that make no sense.
     """
 
     model: LoadedModel
@@ -58,6 +59,7 @@ class RunRequest:
     max_pixels: int = 100_000_000
     style: PictureStyle = field(default_factory=PictureStyle)
     command: tuple[str, ...] = ("run_explain",)
+    recipe: Mapping[str, object] = field(default_factory=dict)
     existing: Existing = "refuse"
 
     def __post_init__(self) -> None:
