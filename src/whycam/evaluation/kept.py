@@ -66,9 +66,7 @@ def _measurement(row: Mapping[str, Any]) -> Measurement:
 
 
 def _of_kind(row: Mapping[str, Any], *, curves: bool) -> Iterator[str]:
-    return (
-        name for name, value in row.items() if name not in _ABOUT and isinstance(value, list) is curves
-    )
+    return (name for name, value in row.items() if name not in _ABOUT and isinstance(value, list) is curves)
 
 
 def _number(value: float | None) -> float:

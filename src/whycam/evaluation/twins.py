@@ -1,12 +1,14 @@
-"""Which methods give the same map: as a ranking, to the bit, and by eye."""
+"""Which methods give the same map: to the bit, so that one curve serves both; or but for rounding."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations, groupby
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from whycam.evaluation.ranking import scaled
+from whycam.store import Row, Run
 
 Maps: TypeAlias = Mapping[str, Tensor]
 """Each method's maps [B, *grid], on a grid of its own."""
@@ -47,3 +49,40 @@ def _first_of(alike: Sequence[str], maps: Maps, names: Sequence[str]) -> dict[st
             own = torch.where(same, found[earlier], own)
         found[name] = own
     return found
+
+
+SAME_MAP = 1e-4 + 2**-9
+"""Largest difference of two scaled maps that are the same: that of two sums of another order, and what a run
+folder's float16 adds to it."""
+
+
+def same_maps(run: Run) -> list[tuple[str, ...]]:
+    """Return the groups of a run's methods whose scaled maps are the same on all images, but for rounding.
+
+    In bounded memory; an image without one of the maps says nothing of that method.
+    """
+    methods = [method.name for method in run.manifest.methods]
+    pairs = set(combinations(methods, 2))
+    for _, rows in groupby(run.rows(), key=lambda row: row.index):
+        maps = {str(row.method): _scaled_map(row) for row in rows if row.map is not None}
+        pairs -= {
+            (one, other)
+            for one, other in pairs
+            if one in maps and other in maps and not _are_same(maps[one], maps[other])
+        }
+    found: list[list[str]] = []
+    for method in methods:
+        group = next((group for group in found if (group[0], method) in pairs), None)
+        if group is None:
+            found.append([method])
+        else:
+            group.append(method)
+    return [tuple(group) for group in found if len(group) > 1]
+
+
+def _scaled_map(row: Row) -> Tensor:
+    return scaled(torch.from_numpy(row.map).unsqueeze(0))
+
+
+def _are_same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and bool((one - other).abs().amax() <= SAME_MAP)

@@ -120,9 +120,7 @@ def layers_for(request: RunRequest, layer: LayerRecord) -> tuple[str, ...] | Sta
     return layers_of(request.methods, layer, given=bool(request.layers))
 
 
-def layers_of(
-    methods: Sequence[str], layer: LayerRecord, *, given: bool
-) -> tuple[str, ...] | StageChoice:
+def layers_of(methods: Sequence[str], layer: LayerRecord, *, given: bool) -> tuple[str, ...] | StageChoice:
     """Return a run's layers as ``explain_methods`` takes them for these methods.
 
     Where nobody gave them, methods that fuse by themselves take all, and the others the last one.
