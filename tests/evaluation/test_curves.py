@@ -25,7 +25,8 @@ def measured(network, images, maps, fill="push-pull", steps=STEPS) -> Curves:
     score, filler = score_by(network, images), fills.fill_named(fill)(images)
     ranks = removal_ranks(importance(maps, images.shape[2:]))
     clean = curves.clean_scores(score, images)
-    return curves_of(score, filler, ranks, clean, curves.removed_scores(score, filler, images), steps)
+    rows = torch.arange(len(images))
+    return curves_of(score, filler, ranks, rows, clean, curves.removed_scores(score, filler, images), steps)
 
 
 @pytest.mark.parametrize("fill", LOOPS)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from whycam.cli.answer import DONE, INTERRUPTED, NOTHING_RAN, Answer, to_json
+from whycam.cli.compare import compare
 from whycam.cli.console import one_line_warnings, stdout_kept_for_json, tell
 from whycam.cli.convert import convert
 from whycam.cli.demo import demo
@@ -37,7 +38,7 @@ app = typer.Typer(
 )
 _VERBS: dict[str, Callable[..., Answer]] = {
     verb.__name__: verb
-    for verb in (explain, layers, methods, train, select, evaluate, report, convert, demo, doctor)
+    for verb in (explain, layers, methods, train, select, evaluate, compare, report, convert, demo, doctor)
 }
 _VERBS["testbed"] = make_testbed  # a name in test... would be taken for a test
 for name, verb in _VERBS.items():

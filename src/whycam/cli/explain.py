@@ -35,24 +35,24 @@ from whycam.cli.running import places, plural, run_data, run_with_bar
 if TYPE_CHECKING:
     from whycam.runs import RunSummary
 
-_SOURCES_HELP = "Image files (FILE#page=N for a page), folders, globs, or CSV lists with a path column."
+SOURCES_HELP = "Image files (FILE#page=N for a page), folders, globs, or CSV lists with a path column."
 _METHOD_HELP = "May be given several times; whycam methods lists them.  [default: gradcam]"
-_TARGET_HELP = (
+TARGET_HELP = (
     "top, INDEX, NAME, rank:K, A-B (why A and not B), finer:A, prob:A, sigmoid:A, mask:A, box:K, value:I, "
     "text:WORDS."
 )
 _LAYER_HELP = "Several are fused; stages: one a resolution.  [default: chosen by tracing]"
-_RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
+RESUME_HELP = "Go on with the run in --out; images that failed are tried again."
 _BATCH_HELP = "Images that go through the model together."
 
 
 def explain(
     model: ModelArgument,
-    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=_SOURCES_HELP)],
+    sources: Annotated[list[str], typer.Argument(metavar="SOURCE", help=SOURCES_HELP)],
     method: Annotated[
         list[str] | None, typer.Option("--method", "-m", metavar="NAME", help=_METHOD_HELP)
     ] = None,
-    target: Annotated[str, typer.Option("--target", metavar="TARGET", help=_TARGET_HELP)] = "top",
+    target: Annotated[str, typer.Option("--target", metavar="TARGET", help=TARGET_HELP)] = "top",
     layer: Annotated[list[str] | None, typer.Option("--layer", metavar="PATH", help=_LAYER_HELP)] = None,
     smoothing: Annotated[
         str | None,
@@ -72,7 +72,7 @@ def explain(
     preprocess: PreprocessOption = None,
     allow_partial: AllowPartialOption = False,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The run folder to write.")] = Path("run"),
-    resume: Annotated[bool, typer.Option("--resume", help=_RESUME_HELP)] = False,
+    resume: Annotated[bool, typer.Option("--resume", help=RESUME_HELP)] = False,
     batch_size: Annotated[int, typer.Option("--batch-size", metavar="N", min=1, help=_BATCH_HELP)] = 16,
     device: DeviceOption = "auto",
     colormap: Annotated[

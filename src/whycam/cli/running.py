@@ -26,7 +26,7 @@ def run_with_bar(request: "RunRequest", *, quiet: bool) -> "RunSummary":
         with progress_bar("explaining", quiet=quiet) as progress:
             summary = run_explain(request, progress=progress)
     except KeyboardInterrupt:
-        raise StoppedError(_what_is_kept(request)) from None
+        raise StoppedError(what_is_kept(request)) from None
     for warning in summary.warnings:
         tell("warning", warning)
     for reason, maps in summary.diagnoses.items():
@@ -38,7 +38,8 @@ def run_with_bar(request: "RunRequest", *, quiet: bool) -> "RunSummary":
     return summary
 
 
-def _what_is_kept(request: "RunRequest") -> str:
+def what_is_kept(request: "RunRequest") -> str:
+    """Say what Ctrl-C left, and how to go on."""
     folder = request.folder
     if not (folder / "manifest.json").exists():
         return "interrupted before anything was written"

@@ -118,27 +118,29 @@ def tile_drops(score: Score, filler: Filler, images: Images, clean: ByScale) -> 
 def curves_of(
     score: Score,
     filler: Filler,
-    ranks: Int[Tensor, "2 batch *size"],
+    ranks: Int[Tensor, "2 some *size"],
+    images: Rows,
     clean: ByScale,
     removed: ByScale,
     steps: int,
 ) -> Curves:
-    """Return both curves of each image, from 2 (steps - 1) forwards an image.
+    """Return both curves of some of the batch's images, from 2 (steps - 1) forwards an image.
 
-    Images, steps and the two orders are one long list of variants, cut where the memory ends.
+    ``images`` [some] are their numbers in the batch. Images, steps and the two orders are one long list of
+    variants, cut where the memory ends.
     """
-    batch, inner = ranks.shape[1], steps - 1
+    batch, inner = len(images), steps - 1
     pixels = ranks[0, 0].numel()
     counts = [removed_count(pixels, step, steps) for step in range(1, steps)]
     gone = torch.tensor(counts, device=ranks.device)
-    rows = torch.arange(batch, device=ranks.device).repeat(2 * inner)
+    rows = images.repeat(2 * inner)
 
     def make(which: Rows) -> Images:
         image, place = which % batch, which // batch
-        return filler(image, _kept(ranks[place // inner, image], gone[place % inner]))
+        return filler(images[image], _kept(ranks[place // inner, image], gone[place % inner]))
 
     found = score(rows, make).view(len(clean), 2, inner, batch).permute(1, 0, 3, 2)
-    ends = (clean.unsqueeze(-1), removed.unsqueeze(-1))
+    ends = (clean[:, images].unsqueeze(-1), removed[:, images].unsqueeze(-1))
     least, most = (torch.cat([ends[0], one, ends[1]], -1) for one in found)
     return Curves(least, most)
 

@@ -19,12 +19,13 @@ from whycam.evaluation.curves import Make, Score
 from whycam.evaluation.localisation import THRESHOLDS as IOU_THRESHOLDS
 from whycam.evaluation.localisation import Masks
 from whycam.evaluation.measurements import Measured, Measurement, MeasurementLog, digest
-from whycam.evaluation.measuring import LOGIT, PROBABILITY, Batch, Maps
+from whycam.evaluation.measuring import LOGIT, PROBABILITY, Batch
 from whycam.evaluation.mosaics import Cells
 from whycam.evaluation.plan import Plan
 from whycam.evaluation.registry import Metric, find_metrics
 from whycam.evaluation.sanity import randomised
 from whycam.evaluation.summary import Evaluation
+from whycam.evaluation.twins import Maps, twins_of
 from whycam.explainer import Preparing, explain_methods, ready
 from whycam.explanation import Explanation
 from whycam.methods import Smoothing
@@ -176,10 +177,11 @@ class Subject:
         drawing = Drawing(grid, part.numbers, self.settings.seed)
         own = {name: each for name, each in maps.items() if name not in CONTROLS}
         targets = scored_targets(part.target.pin(outputs), outputs)
+        controls = control_maps(images, drawing)
         again = ExplainedAgain(self, part, own, drawing, targets[0], outputs)
         batch = Batch(
             images,
-            {**own, **control_maps(images, drawing)},
+            {**own, **controls},
             score_of(self.module, part.inputs, targets),
             (LOGIT, PROBABILITY)[: len(targets)],
             masks=part.masks,
@@ -187,6 +189,7 @@ class Subject:
             again=again,
             steps=self.settings.steps,
             seed=self.settings.seed,
+            twins=twins_of({**own, **controls}),
         )
         return _on_the_host(batch, part, plan)
 

@@ -26,14 +26,12 @@ from whycam.evaluation.mosaics import Cells
 from whycam.evaluation.ranking import are_finite, are_informative, importance, removal_ranks, tied_share
 from whycam.evaluation.registry import Metric
 from whycam.evaluation.sanity import NOISE_DRAWS, noisy
+from whycam.evaluation.twins import Maps, Twins
 from whycam.types import Classes, Flags, Heatmaps, Images, Map, Rows, Scores
 
 LOGIT, PROBABILITY = "logit", "probability"
 TILE_FILL = "push-pull"
 """Fills a removed tile: as the pixels around it go on."""
-
-Maps: TypeAlias = Mapping[str, Tensor]
-"""Each method's maps [B, *grid], on a grid of its own."""
 
 
 @runtime_checkable
@@ -66,7 +64,8 @@ class Batch:
     """Images with each method's maps, and all that metrics may ask about them.
 
     ``score`` gives the scores of changed images on each of ``scales``. ``again`` explains anew, and is only
-    asked where a metric needs another explanation.
+    asked where a metric needs another explanation. ``twins`` say where a map is another method's, whose curve
+    then serves for both.
     """
 
     images: Images
@@ -78,6 +77,7 @@ class Batch:
     again: Again | None = None
     steps: int = 20
     seed: int = 0
+    twins: Twins = field(default_factory=dict)
     _kept: dict[tuple[str, ...], Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -174,14 +174,29 @@ class Batch:
 
     def curves(self, method: str, fill: str) -> Curves:
         """Return a method's curves under a fill, for all metrics and scales."""
-
-        def make() -> Curves:
-            ranks = self.once(("of", method, "ranks"), lambda: removal_ranks(self.important(method)))
-            filler = self.filler(fill)
-            return curves_of(self.score, filler, ranks, self.clean, self.removed(fill), self.steps)
-
-        found: Curves = self.once(("of", method, "curves", fill), make)
+        lent = any(method in twins for twins in self.twins.values())
+        key = ("lent", method, fill) if lent else ("of", method, "curves", fill)
+        found: Curves = self.once(key, lambda: self._curves(method, fill))
         return found
+
+    def _curves(self, method: str, fill: str) -> Curves:
+        """Measure the images whose map is the method's own, and take the others' from their twins."""
+        twins = self.twins.get(method) or [None] * len(self.images)
+        own = [row for row, twin in enumerate(twins) if twin is None]
+        sources: dict[str | None, Curves] = {
+            twin: self.curves(twin, fill) for twin in twins if twin is not None
+        }
+        if own:
+            sources[None] = self._measured(method, fill, torch.tensor(own, device=self.images.device))
+        place = {row: at for at, row in enumerate(own)}
+        columns = [(sources[twin], place.get(row, row)) for row, twin in enumerate(twins)]
+        least = torch.stack([curves.least[:, at] for curves, at in columns], 1)
+        return Curves(least, torch.stack([curves.most[:, at] for curves, at in columns], 1))
+
+    def _measured(self, method: str, fill: str, rows: Rows) -> Curves:
+        ranks = self.once(("of", method, "ranks"), lambda: removal_ranks(self.important(method)))
+        ends = (self.clean, self.removed(fill))
+        return curves_of(self.score, self.filler(fill), ranks[:, rows], rows, *ends, self.steps)
 
     def probability(self, scores: ByScale) -> Scores:
         """Return the scores on the scale of probabilities. Raises UsageError where there are none."""

@@ -54,7 +54,10 @@ class Plan:
         return again + (NOISE_DRAWS if self._needs("noisy_maps") else 0)
 
     def forwards(self, images: int) -> int:
-        """Return how many images go through the model for the scores; explanations come on top."""
+        """Return how many images go through the model for the scores; explanations come on top.
+
+        Fewer do where a method's map is another's, whose curves are taken.
+        """
         return images * (self.shared + self.methods * self.own)
 
     def _needs(self, need: str) -> bool:

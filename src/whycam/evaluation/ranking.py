@@ -37,11 +37,16 @@ def importance(maps: Map, size: Sequence[int]) -> Heatmaps:
     Each is scaled to a largest magnitude of 1, and resized linearly (align_corners=False) in double
     precision: rounding must not make a ranking of a plateau.
     """
+    mode = INTERPOLATION[maps.ndim - 1]
+    whole = F.interpolate(scaled(maps)[:, None], size=tuple(size), mode=mode, align_corners=False)
+    return whole[:, 0].float()
+
+
+def scaled(maps: Map) -> Map:
+    """Return each map scaled to a largest magnitude of 1, in double precision; 0 where uninformative."""
     values = wide(torch.where(_beside(are_informative(maps), maps), maps, 0))
     peak = values.abs().amax(tuple(range(1, maps.ndim)), keepdim=True)
-    scaled = values / peak.where(peak > 0, 1)
-    mode = INTERPOLATION[maps.ndim - 1]
-    return F.interpolate(scaled[:, None], size=tuple(size), mode=mode, align_corners=False)[:, 0].float()
+    return values / peak.where(peak > 0, 1)
 
 
 def _beside(flags: Flags, maps: Map) -> Tensor:

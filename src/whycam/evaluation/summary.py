@@ -118,7 +118,7 @@ class Evaluation:
             "seed": self.seed,
             "steps": self.plan.steps,
             "forwards": self.plan.forwards(len(self.measured)),
-            "evidence": None if self.evidence is None else _document(self.evidence),
+            "evidence": None if self.evidence is None else document_of(self.evidence),
             "controls": [name for name in self.methods if name in CONTROLS],
             "maps": {method: vars(self.note(method)) for method in self.methods},
             "columns": {column: self._column(column) for column in self.columns},
@@ -146,7 +146,7 @@ class Evaluation:
             "metric": metric.name,
             "direction": metric.direction,
             "standing": metric.standing,
-            "figures": {method: _document(figure) for method, figure in self.figures[column].items()},
+            "figures": {method: document_of(figure) for method, figure in self.figures[column].items()},
             "best": list(verdict.best),
             "conclusion": verdict.sentence,
         }
@@ -163,7 +163,8 @@ def _at_tuned_threshold(found: OfMethod, column: str) -> Column:
     return others
 
 
-def _document(figure: Figure) -> dict[str, float | None]:
+def document_of(figure: Figure) -> dict[str, float | None]:
+    """Return a figure as JSON values; what is not finite is null."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in vars(figure).items()

@@ -36,13 +36,13 @@ def judge(
     """
     if direction == "neither":
         return Verdict((), f"{name} describes a map; high or low is neither good nor bad")
-    if evidence is not None and not _depends_on_images(evidence):
-        return Verdict((), f"{_NOTHING}: {_no_evidence(evidence)}")
+    if evidence is not None and not depends_on_images(evidence):
+        return Verdict((), f"{NOTHING}: {no_evidence(evidence)}")
     controls = {method: figure for method, figure in figures.items() if method in CONTROLS}
     methods = {method: figure for method, figure in figures.items() if method not in CONTROLS and figure.n}
     if not methods or not any(figure.n for figure in controls.values()):
         lacking = "no method" if not methods else "no control"
-        return Verdict((), f"{_NOTHING} from {name}: {lacking} has a figure")
+        return Verdict((), f"{NOTHING} from {name}: {lacking} has a figure")
     sign = -1 if direction == "lower" else 1
     ranked = sorted(methods, key=lambda method: (-sign * methods[method].mean, method))
     leader = ranked[0]
@@ -55,7 +55,7 @@ def judge(
     return Verdict(equals, _leading(name, equals, ranked, methods, rival, controls[rival]))
 
 
-_NOTHING = "nothing can be concluded"
+NOTHING = "nothing can be concluded"
 
 
 def _beats(one: Figure, other: Figure, sign: int) -> bool:
@@ -63,11 +63,13 @@ def _beats(one: Figure, other: Figure, sign: int) -> bool:
     return one.low > other.high if sign > 0 else one.high < other.low
 
 
-def _depends_on_images(evidence: Figure) -> bool:
+def depends_on_images(evidence: Figure) -> bool:
+    """Say whether the model loses enough of its probability with the whole image."""
     return evidence.low > 0 and evidence.mean >= LEAST_EVIDENCE
 
 
-def _no_evidence(evidence: Figure) -> str:
+def no_evidence(evidence: Figure) -> str:
+    """Say that the model doesn't depend on its images, with the figure and what to check."""
     if not evidence.n:
         return "the model's scores are no finite numbers"
     return (
@@ -82,7 +84,7 @@ def _not_beaten(name: str, leader: str, figure: Figure, control: str, its: Figur
     wins = sign * its.mean >= sign * figure.mean
     how = "wins" if wins else "can't be told from it"
     return (
-        f"{_NOTHING} from {name} on {figure.n} images: no method beats the controls; the first, {leader}, "
+        f"{NOTHING} from {name} on {figure.n} images: no method beats the controls; the first, {leader}, "
         f"has "
         f"{figure.text()}, and the control {control}, {its.text()}, {how}"
     )
