@@ -55,7 +55,8 @@ def evaluate_run(
     rows = tuple(
         Measurement(
             number=row.index, image=row.id, method=name, ties=0.25, blank=blank(name, row.index),
-            broken=False, evidence=0.6, figures={each: figure(name, place, each, row.index) for each in columns},
+            broken=False, evidence=0.6,
+            figures={each: figure(name, place, each, row.index) for each in columns},
         )
         for row in images
         for place, name in enumerate(names)

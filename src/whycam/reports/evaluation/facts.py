@@ -144,31 +144,36 @@ def read_evaluations(
 
 def evaluated(name: str, metrics: Metrics) -> Evaluated:
     """Return what a run's evaluation says. Raises RunError where it is not as whycam writes it."""
-    document = metrics.document
     try:
-        return Evaluated(
-            name=name,
-            metrics=metrics,
-            images=_whole(document["images"]),
-            skipped=_whole(document["skipped"]["count"]),
-            named_skipped=tuple((_text(one), _text(why)) for one, why in document["skipped"]["first"]),
-            controls=_texts(document["controls"]),
-            maps={_text(method): _note(note) for method, note in document["maps"].items()},
-            columns=tuple(_column(*item) for item in document["columns"].items()),
-            curves=_or_none(_curves, document.get("curves")),
-            evidence=_or_none(_figure, document.get("evidence")),
-            seed=_whole(document["seed"]),
-            steps=_whole(document["steps"]),
-            forwards=_or_none(_whole, document.get("forwards")),
-            masks=_or_none(_text, document["settings"].get("masks")),
-            device=_text(document.get("device", "")),
-            versions={name: _text(said) for name, said in document.get("versions", {}).items()},
-        )
+        return _evaluated(name, metrics, metrics.document)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         path = str(metrics.folder / EVALUATION_NAME)
         raise RunError(
             f"{path!r} is damaged ({one_line(repr(error))}); evaluate the run again: whycam evaluate RUN"
         ) from error
+
+
+def _evaluated(name: str, metrics: Metrics, document: Mapping[str, Any]) -> Evaluated:
+    if not document["columns"] or not document["maps"]:
+        raise ValueError("it has no figure of any method")
+    return Evaluated(
+        name=name,
+        metrics=metrics,
+        images=_whole(document["images"]),
+        skipped=_whole(document["skipped"]["count"]),
+        named_skipped=tuple((_text(one), _text(why)) for one, why in document["skipped"]["first"]),
+        controls=_texts(document["controls"]),
+        maps={_text(method): _note(note) for method, note in document["maps"].items()},
+        columns=tuple(_column(*item) for item in document["columns"].items()),
+        curves=_or_none(_curves, document.get("curves")),
+        evidence=_or_none(_figure, document.get("evidence")),
+        seed=_whole(document["seed"]),
+        steps=_whole(document["steps"]),
+        forwards=_or_none(_whole, document.get("forwards")),
+        masks=_or_none(_text, document["settings"].get("masks")),
+        device=_text(document.get("device", "")),
+        versions={name: _text(said) for name, said in document.get("versions", {}).items()},
+    )
 
 
 def _column(name: str, document: Mapping[str, Any]) -> Column:

@@ -138,14 +138,18 @@ def _add_run(page: _Page, evaluated: Evaluated, columns: Sequence[Column], *, se
 
 
 def _note(evaluated: Evaluated, columns: Sequence[Column]) -> str:
-    images = "1 image" if evaluated.images == 1 else f"{evaluated.images:,} images"
-    parts = [f"{images}; bars and bands are 95 % bootstrap intervals of the mean"]
+    shown = "bars and bands" if evaluated.curves else "bars"
+    parts = [f"{evaluated.images:,} images", f"{shown} are 95 % bootstrap intervals of the mean"]
+    if evaluated.images == 1:
+        parts = ["1 image, of which there is no interval"]
     parts.append("gray: controls, which know nothing of the network")
     if any(chance_of(column) is not None for column in columns):
         parts.append("dashed: chance")
     left = len(evaluated.methods) - CURVES_SHOWN
     if evaluated.curves and left > 0:
         parts.append(f"curves of the first {CURVES_SHOWN} of {len(evaluated.methods)} methods")
+    if len(columns) < len(main_columns(evaluated)):
+        parts.append("the other main figures are in evaluation.csv")
     return f"{'; '.join(parts)}."
 
 
@@ -241,8 +245,9 @@ def _draw_mark(axes: "Axes", mark: Mark, colours: Mapping[Ink, str], page: str, 
         axes.add_patch(Polygon(mark.points, facecolor=ink, alpha=opacity, edgecolor="none", zorder=place))
     elif isinstance(mark, Stroke):
         xs, ys = zip(*mark.points, strict=True)
-        dash = (0, mark.dash) if mark.dash else "solid"
-        line = Line2D(xs, ys, color=ink, linewidth=mark.width, linestyle=dash, zorder=place)
+        line = Line2D(xs, ys, color=ink, linewidth=mark.width, zorder=place)
+        if mark.dash:
+            line.set_linestyle((0, mark.dash))
         line.set_solid_capstyle("butt")
         axes.add_line(line)
     elif isinstance(mark, Dot):

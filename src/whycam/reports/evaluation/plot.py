@@ -127,7 +127,9 @@ def _ink(place: int) -> Ink:
 
 def shown_in_curves(evaluated: Evaluated) -> tuple[str, ...]:
     """Return the methods and controls whose curves are drawn, in their order."""
-    return (*evaluated.methods[:CURVES_SHOWN], *evaluated.controls)
+    fills = evaluated.curves.fills.values() if evaluated.curves else ()
+    names = (*evaluated.methods[:CURVES_SHOWN], *evaluated.controls)
+    return tuple(name for name in names if any(name in methods for methods in fills))
 
 
 @dataclass(frozen=True)
