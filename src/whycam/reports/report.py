@@ -17,6 +17,7 @@ from whycam.reports.caption import DrawnFigure, caption_text
 from whycam.reports.class_means import ClassMeans, class_means, class_means_csv
 from whycam.reports.class_means_picture import class_means_png, view_aspect
 from whycam.reports.evaluation.facts import Evaluated, read_evaluations
+from whycam.reports.evaluation.figure import drawn_columns, evaluation_figure
 from whycam.reports.evaluation.tables import evaluation_csv, evaluation_tex
 from whycam.reports.evaluation.text import evaluation_caption, evaluation_keys, evaluation_methods
 from whycam.reports.facts import RunFacts, facts_of, names_of
@@ -115,22 +116,23 @@ def _figure(work: _Work) -> Mapping[str, Any]:
 
 def _caption(work: _Work) -> Mapping[str, Any]:
     drawn = DrawnFigure.from_document(work.record.parts["figure"]["facts"])
-    text = caption_text(work.facts, drawn)
-    work.write("caption.txt", _with_paragraphs(text, evaluation_caption, work).encode())
+    text, known = caption_text(work.facts, drawn), work.evaluations.known
+    columns = drawn_columns(known, work.options.width)
+    said = [evaluation_caption(one, some) for one, some in zip(known, columns, strict=True)]
+    work.write("caption.txt", _with_paragraphs(text, said, work).encode())
     return work.evaluations.facts
 
 
 def _methods(work: _Work) -> Mapping[str, Any]:
-    text = methods_text(work.facts)
-    work.write("methods.txt", _with_paragraphs(text, evaluation_methods, work).encode())
+    said = [evaluation_methods(one) for one in work.evaluations.known]
+    work.write("methods.txt", _with_paragraphs(methods_text(work.facts), said, work).encode())
     return work.evaluations.facts
 
 
-def _with_paragraphs(text: str, say: Callable[[Evaluated], str], work: _Work) -> str:
+def _with_paragraphs(text: str, said: Sequence[str], work: _Work) -> str:
     """Add a paragraph for each evaluated run, with its name where there are several runs."""
-    several = len(work.runs) > 1
-    paragraphs = [f"{f'In run {one.name}: ' if several else ''}{say(one)}" for one in work.evaluations.known]
-    return "".join([text, *(f"\n{paragraph}\n" for paragraph in paragraphs)])
+    names = [f"In run {one.name}: " if len(work.runs) > 1 else "" for one in work.evaluations.known]
+    return "".join([text, *(f"\n{name}{one}\n" for name, one in zip(names, said, strict=True))])
 
 
 def _references(work: _Work) -> Mapping[str, Any]:
@@ -158,8 +160,6 @@ def _page(work: _Work) -> Mapping[str, Any]:
 
 
 def _evaluation(work: _Work) -> Mapping[str, Any]:
-    from whycam.reports.evaluation.figure import evaluation_figure
-
     found = work.evaluations.known
     files, warned = evaluation_figure(found, work.options.width, work.options.style)
     files |= {

@@ -184,7 +184,7 @@ def _column(name: str, document: Mapping[str, Any]) -> Column:
         standing=_text(document["standing"]),
         figures={_text(method): _figure(figure) for method, figure in document["figures"].items()},
         best=_texts(document["best"]),
-        conclusion=_text(document["conclusion"]),
+        conclusion=one_line(_text(document["conclusion"])),
     )
 
 

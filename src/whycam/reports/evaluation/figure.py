@@ -95,7 +95,7 @@ def evaluation_figure(
     """
     options = FigureOptions(style=style, width=width)
     with glyph_warnings() as said, TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        page = _plan(found, width * POINTS)
+        page = _planned(found, drawn_columns(found, width), width * POINTS)
         figure, axes = blank_page((page.width, page.bottom + MARGIN), options)
         _draw(axes, page.marks, STYLES[style], _INKS.get(style, _PAPER), Path(scratch))
         files = {PDF_NAME: saved(figure, "pdf"), PNG_NAME: saved(figure, "png")}
@@ -107,17 +107,22 @@ def evaluation_figure(
     return files, tuple(said)
 
 
-def _plan(found: Sequence[Evaluated], width: float) -> _Page:
-    """Place everything; where it is too high for a page, with two main figures of unlike metrics a run."""
-    whole = _Page(width)
-    for one in found:
-        _add_run(whole, one, main_columns(one), several=len(found) > 1)
-    if whole.bottom <= TALLEST:
-        return whole
-    less = _Page(width)
-    for one in found:
-        _add_run(less, one, _unlike(main_columns(one)), several=len(found) > 1)
-    return less
+def drawn_columns(found: Sequence[Evaluated], width: float) -> list[Sequence[Column]]:
+    """Return the main figures that each run has on a figure of ``width`` inches.
+
+    Where all of them are too high for a page, it is two of unlike metrics a run.
+    """
+    whole = [main_columns(one) for one in found]
+    with glyph_warnings():  # drawing tells them
+        high = _planned(found, whole, width * POINTS).bottom
+    return [_unlike(columns) for columns in whole] if high > TALLEST else [*whole]
+
+
+def _planned(found: Sequence[Evaluated], columns: Sequence[Sequence[Column]], width: float) -> _Page:
+    page = _Page(width)
+    for one, some in zip(found, columns, strict=True):
+        _add_run(page, one, some, several=len(found) > 1)
+    return page
 
 
 def _unlike(columns: Sequence[Column]) -> list[Column]:

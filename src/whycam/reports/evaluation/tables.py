@@ -20,7 +20,6 @@ _HEAD = (
     "undefined", "best", "maps", "ties", "blank", "broken",
 )  # fmt: skip
 _ARROWS = {"higher": r" $\uparrow$", "lower": r" $\downarrow$"}
-_BREAKS = str.maketrans({"\n": " ", "\r": " "})
 
 
 def evaluation_csv(found: Sequence[Evaluated]) -> str:
@@ -92,14 +91,15 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(column: Column, name: str) -> str:
-    # braces: a bracket behind \\ or at a cell's start would be read as an option
     text = figure_text(column.figures.get(name)).replace("−", "$-$").replace("–", "--")
-    return f"\\textbf{{{text}}}" if column.best == (name,) else f"{{{text}}}"
+    return f"\\textbf{{{text}}}" if column.best == (name,) else text
 
 
 def _comment(text: str) -> str:
-    return f"% {' '.join(text.translate(_BREAKS).split())}"
+    return f"% {' '.join(text.split())}"
 
 
 def _plain(text: str) -> str:
-    return escaped(" ".join(text.split()))
+    # behind a row's end a bracket or a star would be read as an option of it
+    said = escaped(" ".join(text.split()))
+    return f"{{{said}}}" if said.startswith(("[", "*")) else said

@@ -37,14 +37,17 @@ def evaluation_methods(evaluated: Evaluated) -> str:
     )
 
 
-def evaluation_caption(evaluated: Evaluated) -> str:
-    """Return the caption of the evaluation's figure, as a paragraph without an end of line."""
+def evaluation_caption(evaluated: Evaluated, drawn: Sequence[Column]) -> str:
+    """Return the caption of the evaluation's figure, as a paragraph without an end of line.
+
+    ``drawn`` are the main figures that are on it.
+    """
     main = main_columns(evaluated)
     return joined(
         (
             "The evaluation's figure.",
             _curves_shown(evaluated),
-            _dots_shown(evaluated, main),
+            _dots_shown(evaluated, drawn),
             headline(evaluated),
             *(f"{', '.join(of)}: {sentence}." for sentence, of in conclusions(main).items()),
         )
@@ -101,16 +104,14 @@ def _controls(evaluated: Evaluated) -> str:
 
 def _means(evaluated: Evaluated) -> str:
     said = [
-        f"Figures are means over the images with 95 % bootstrap intervals (seed {evaluated.seed}); a method is "
-        "called best only where its interval lies apart from those of all others and of all controls."
+        f"Figures are means over the images with 95 % bootstrap intervals (seed {evaluated.seed}); a method "
+        "is called best only where its interval lies apart from those of all others and of all controls."
     ]
     if evaluated.forwards is not None:
-        where = (
-            f" on {'the CPU' if evaluated.device == 'cpu' else evaluated.device}" if evaluated.device else ""
-        )
-        said.append(f"This took {evaluated.forwards:,} forward passes{where}.")
+        device = "the CPU" if evaluated.device == "cpu" else evaluated.device or "a device not recorded"
+        said.append(f"This took {evaluated.forwards:,} forward passes on {device}.")
     if evaluated.masks:
-        said.append(f"The true masks are those of {evaluated.masks}.")
+        said.append(f"The true masks are those of {evaluated.masks!r}.")
     blank = {name: note.blank for name, note in evaluated.maps.items() if note.blank}
     if blank:
         which = listed(f"{number} of {method_title(name)}" for name, number in blank.items())
@@ -130,10 +131,10 @@ def _curves_shown(evaluated: Evaluated) -> str:
     )
 
 
-def _dots_shown(evaluated: Evaluated, main: Sequence[Column]) -> str:
-    where = "Below: the" if evaluated.curves else "The"
-    circles = f"; open circles are the controls {listed(evaluated.controls)}" if evaluated.controls else ""
+def _dots_shown(evaluated: Evaluated, drawn: Sequence[Column]) -> str:
+    where = "Below" if evaluated.curves else "Shown"
+    circles = f", open circles the controls {listed(evaluated.controls)}" if evaluated.controls else ""
     return (
-        f"{where} main figures, such as {title_of_column(main[0])}, over "
-        f"{counted(evaluated.images, 'image')}: dots are means, bars 95 % bootstrap intervals{circles}."
+        f"{where}: {listed(map(title_of_column, drawn))} over {counted(evaluated.images, 'image')}; "
+        f"dots are means, bars 95 % bootstrap intervals{circles}."
     )

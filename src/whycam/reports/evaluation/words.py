@@ -1,6 +1,7 @@
 # ruff: noqa: E501 - one line a metric
 """What metrics are called in a report, which of them stand first, and what may be concluded."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,17 +88,30 @@ def method_title(method: str) -> str:
 
 
 def figure_text(figure: Figure | None) -> str:
-    """Return ``0.41 [0.35, 0.47]``; without an interval the mean alone; a dash where there is none."""
+    """Return ``0.410 [0.352, 0.467]``; without an interval the mean alone; a dash where there is none.
+
+    The largest has three digits, the others as many behind the point.
+    """
     if figure is None or figure.mean is None:
         return "–"
     if figure.low is None or figure.high is None:
-        return short(figure.mean)
-    return f"{short(figure.mean)} [{short(figure.low)}, {short(figure.high)}]"
+        return alike([figure.mean])[0]
+    mean, low, high = alike([figure.mean, figure.low, figure.high])
+    return f"{mean} [{low}, {high}]"
+
+
+def alike(values: Sequence[float]) -> list[str]:
+    """Return numbers with the same digits behind the point, three in the largest; minuses as in print."""
+    largest = max(map(abs, values))
+    if largest and not 1e-4 <= largest < 1e6:
+        return [short(value) for value in values]
+    digits = max(0, 2 - math.floor(math.log10(largest))) if largest else 2
+    # + 0.0: what rounds to zero has no sign
+    return [f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−") for value in values]
 
 
 def short(value: float) -> str:
-    """Return a number with three digits, its minus as print has it, and none before a zero."""
-    # + 0.0: what rounds to zero has no sign
+    """Return a number with three digits, as short as it can be, its minus as in print."""
     return f"{float(f'{value:.3g}') + 0.0:.3g}".replace("-", "−")
 
 
