@@ -24,7 +24,7 @@ def ordinary(method: str, place: int, column: str, image: int) -> float:
     generator = np.random.default_rng(zlib.crc32(ascii((method, column, image)).encode()))
     known = {"energy": 0.5, "averagedrop": 0.3}.get(column, 2.0)
     level = 0.05 if method in CONTROLS else 1 - 0.3 * min(place, 3)
-    return float(known * (level + 0.15 * generator.standard_normal()))
+    return float(known * (level + 0.1 * generator.standard_normal()))
 
 
 def evaluate_run(

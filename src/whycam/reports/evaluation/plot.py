@@ -20,10 +20,17 @@ Points: TypeAlias = tuple[tuple[float, float], ...]
 CURVES_SHOWN = 6
 """Methods whose curves are drawn, the first ones; more can't be told apart."""
 
-DASHES: tuple[tuple[float, ...], ...] = ((), (5, 2), (1.2, 1.8), (6, 2, 1.2, 2), (2.6, 1.6), (8, 2, 2, 2))
+DASHES: tuple[tuple[float, ...], ...] = (
+    (),
+    (5.0, 2.0),
+    (1.2, 1.8),
+    (6.0, 2.0, 1.2, 2.0),
+    (2.6, 1.6),
+    (8.0, 2.0, 2.0, 2.0),
+)
 """On and off, in points: methods differ by more than their colour."""
 
-_CONTROL_DASHES: tuple[tuple[float, ...], ...] = ((), (3, 2), (1, 1.6), (5, 1.6, 1, 1.6))
+_CONTROL_DASHES: tuple[tuple[float, ...], ...] = ((), (3.0, 2.0), (1.0, 1.6), (5.0, 1.6, 1.0, 1.6))
 
 
 @dataclass(frozen=True)
@@ -197,8 +204,8 @@ def draw_curves(
     top = 2.9 * sizes.head
     frame = Frame(left, top, width - 0.9 * sizes.small, height - 3.1 * sizes.small, *plot.span)
     marks: list[Mark] = [
-        Label(plot.title, 0, sizes.head, sizes.head),
-        Label(f"mean {plot.scale}", 0, 2.2 * sizes.head, sizes.small, "faint"),
+        Label(plot.title, 0.0, sizes.head, sizes.head),
+        Label(f"mean {plot.scale}", 0.0, 2.2 * sizes.head, sizes.small, "faint"),
         *_level_axis(frame, ticks, sizes),
         Label(plot.below, frame.right, height - 0.4 * sizes.small, sizes.small, "faint", "end"),
     ]
@@ -312,14 +319,14 @@ def draw_dots(plot: DotPlot, look: dict[str, Look], width: float, sizes: Sizes) 
     edge = 1.2 * sizes.small
     frame = Frame(edge, 2.5 * sizes.head, width - edge, height - 2.6 * sizes.small, low, high)
     marks: list[Mark] = [
-        Label(plot.title, 0, sizes.head, sizes.head),
-        Label(_good(plot.column), 0, 2.15 * sizes.head, sizes.small, "faint"),
+        Label(plot.title, 0.0, sizes.head, sizes.head),
+        Label(_good(plot.column), 0.0, 2.15 * sizes.head, sizes.small, "faint"),
         *_value_axis(frame, ticks_between(low, high, 4), sizes),
     ]
     chance = chance_of(plot.column)
     if chance is not None:
         x = _x(frame, chance)
-        marks.append(Stroke(((x, frame.top), (x, frame.bottom)), "control", 0.8, (2, 2)))
+        marks.append(Stroke(((x, frame.top), (x, frame.bottom)), "control", 0.8, (2.0, 2.0)))
     for name, y in places.items():
         marks += _dot(frame, plot.column.figures.get(name), y, look[name], sizes, name in plot.controls)
     return marks
