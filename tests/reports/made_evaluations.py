@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from whycam.evaluation import CONTROLS, Evaluation, Plan, find_metric
 from whycam.evaluation.measurements import Measurement
-from whycam.store import EVALUATION_NAME, METRICS_NAME, METRICS_VERSION, Row, Run
+from whycam.store import EVALUATION_NAME, METRICS_NAME, METRICS_VERSION, Run
 from whycam.store.schema import safe_text
 
 METRICS = ("srg", "energy", "averagedrop")
@@ -36,7 +36,7 @@ def evaluate_run(
     scale: str = "probability",
     blank: Callable[[str, int], bool] = lambda method, image: False,
     change: Callable[[dict[str, Any]], object] = lambda document: None,
-) -> Evaluation:
+) -> None:
     """Put an evaluation of a run's images into its folder; ``figure(method, place, column, image)``."""
     names = [*(methods or [method.name for method in run.manifest.methods])]
     names = [*(name for name in names if name not in CONTROLS), *CONTROLS]
@@ -62,8 +62,7 @@ def evaluate_run(
     curves = {
         fill: {name: _courses(name, place, len(images)) for place, name in enumerate(names)} for fill in fills
     }
-    _write(run, found, images, curves, scale, change)
-    return found
+    _write(run, found, rows, curves, scale, change)
 
 
 def _columns(metric: str, fill: str, by_scale: bool) -> list[str]:
@@ -95,25 +94,25 @@ def listed(values: Any) -> list[float | None]:
 def _write(
     run: Run,
     found: Evaluation,
-    images: Sequence[Row],
+    rows: Sequence[Measurement],
     curves: dict[str, Any],
     scale: str,
     change: Callable[[dict[str, Any]], object],
 ) -> None:
     targets = {(row.id, row.method): row.target for row in run.rows()}
-    names = list(found.rows[0].figures)
+    names = list(rows[0].figures)
     table: dict[str, Any] = {
-        "index": [row.number for row in found.rows],
-        "id": [safe_text(row.image) for row in found.rows],
-        "method": [safe_text(row.method) for row in found.rows],
-        "target": [targets.get((row.image, row.method)) for row in found.rows],
-        "control": [row.method in CONTROLS for row in found.rows],
-        "ties": [row.ties for row in found.rows],
-        "blank": [row.blank for row in found.rows],
-        "broken": [row.broken for row in found.rows],
-        "evidence": [row.evidence for row in found.rows],
+        "index": [row.number for row in rows],
+        "id": [safe_text(row.image) for row in rows],
+        "method": [safe_text(row.method) for row in rows],
+        "target": [targets.get((row.image, row.method)) for row in rows],
+        "control": [row.method in CONTROLS for row in rows],
+        "ties": [row.ties for row in rows],
+        "blank": [row.blank for row in rows],
+        "broken": [row.broken for row in rows],
+        "evidence": [row.evidence for row in rows],
     }
-    table |= {name: listed(row.figures[name] for row in found.rows) for name in names}
+    table |= {name: listed(row.figures[name] for row in rows) for name in names}
     pq.write_table(pa.table(table), run.folder / METRICS_NAME, write_page_checksum=True)
     document: dict[str, Any] = {
         "schema_version": METRICS_VERSION,
@@ -124,7 +123,7 @@ def _write(
         "settings": {
             "metrics": [one.name for one in found.plan.metrics], "steps": STEPS, "seed": 0, "masks": None,
         },
-        "images": len(images),
+        "images": len({row.number for row in rows}),
         "skipped": {"count": 0, "first": []},
         **found.to_document(),
         "curves": {"scale": scale, "steps": STEPS, "fills": curves} if curves else None,

@@ -238,6 +238,7 @@ def test_the_methods_paragraph_says_what_the_record_says_and_cites_what_the_file
     def settle(document: dict[str, Any]) -> None:
         document["skipped"] = {"count": 2, "first": [["7.jpg", "no picture"]]}
         document["seed"], document["forwards"] = 17, 4321
+        document["settings"]["masks"], document["without_mask"] = "masks.csv", 1
 
     run = evaluated_run(tmp_path / "run", change=settle, blank=lambda method, image: method == "centre")
     said = evaluation_methods(known(run))
@@ -248,6 +249,7 @@ def test_the_methods_paragraph_says_what_the_record_says_and_cites_what_the_file
         "(push-pull)",
         "random, blurred random, centre and edges, which know nothing",
         "(seed 17)",
+        "The true masks are those of 'masks.csv'; one image had none.",
         "4,321 forward passes on cuda:0 (Test GPU)",
         "Average drop [@chattopadhay2018gradcampp], a legacy metric",
         "6 of Centre",

@@ -102,6 +102,7 @@ class Evaluated:
     metrics: Metrics = field(repr=False)
     images: int
     skipped: int
+    without_mask: int
     named_skipped: tuple[tuple[str, str], ...]
     controls: tuple[str, ...]
     maps: Mapping[str, MapNote]
@@ -161,6 +162,7 @@ def _evaluated(name: str, metrics: Metrics, document: Mapping[str, Any]) -> Eval
         metrics=metrics,
         images=_whole(document["images"]),
         skipped=_whole(document["skipped"]["count"]),
+        without_mask=_whole(document.get("without_mask", 0)),
         named_skipped=tuple((_text(one), _text(why)) for one, why in document["skipped"]["first"]),
         controls=_texts(document["controls"]),
         maps={_text(method): _note(note) for method, note in document["maps"].items()},

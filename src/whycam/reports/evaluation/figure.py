@@ -162,7 +162,9 @@ def _add_curves(page: _Page, evaluated: Evaluated, look: dict[str, Look]) -> Non
     plots = curve_plots(evaluated)
     if not plots:
         return
-    across = 4 if page.inner >= _WIDE * POINTS and len(plots) > 2 else 2
+    across = {4: 4, 6: 3}.get(len(plots), 2) if page.inner >= _WIDE * POINTS else 2
+    if across == 3:  # all fills side by side
+        plots = [*plots[::2], *plots[1::2]]
     width = (page.inner - (across - 1) * _GAP) / across
     for first in range(0, len(plots), across):
         for place, plot in enumerate(plots[first : first + across]):

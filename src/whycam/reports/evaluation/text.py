@@ -111,7 +111,8 @@ def _means(evaluated: Evaluated) -> str:
         device = "the CPU" if evaluated.device == "cpu" else evaluated.device or "a device not recorded"
         said.append(f"This took {evaluated.forwards:,} forward passes on {device}.")
     if evaluated.masks:
-        said.append(f"The true masks are those of {evaluated.masks!r}.")
+        lacking = f"; {counted(evaluated.without_mask, 'image')} had none" if evaluated.without_mask else ""
+        said.append(f"The true masks are those of {evaluated.masks!r}{lacking}.")
     blank = {name: note.blank for name, note in evaluated.maps.items() if note.blank}
     if blank:
         which = listed(f"{number} of {method_title(name)}" for name, number in blank.items())

@@ -44,8 +44,8 @@ METRIC_WORDS: Mapping[str, MetricWords] = {
 
 FILLS: Mapping[str, str] = {
     "blur": "a blurred image",
-    "push-pull": "what is around them, at the finest resolution at which anything is known (push-pull)",
-    "linear": "the weighted mean of their neighbours and some noise",
+    "push-pull": "a push-pull interpolation of what is around them",
+    "linear": "a noisy linear interpolation of their neighbours",
 }
 
 _OTHER_CONTROLS = {"blurred random": "Blurred random"}
@@ -121,7 +121,7 @@ def headline(evaluated: Evaluated) -> str:
     if not any(column.best for column in judging):
         return "Nothing can be concluded about which heatmap to trust."
     single = {column.best for column in judging}
-    by = "the main figure" if len(judging) == 1 else f"all {len(judging)} main figures"
+    by = {1: "the main figure", 2: "both main figures"}.get(len(judging), f"all {len(judging)} main figures")
     if len(single) == 1 and all(len(column.best) == 1 for column in judging):
         return f"{method_title(judging[0].best[0])} is best by {by}."
     return f"No single method is best by {by}."

@@ -160,7 +160,8 @@ def _how(evaluated: Evaluated) -> str:
     if evaluated.skipped:
         parts.append(f"{evaluated.skipped:,} left out")
     if evaluated.masks:
-        parts.append(f"masks from {evaluated.masks}")
+        lacking = f" ({evaluated.without_mask:,} images have none)" if evaluated.without_mask else ""
+        parts.append(f"masks from {evaluated.masks}{lacking}")
     parts += [f"{evaluated.steps} steps", f"seed {evaluated.seed}"]
     parts += [f"{evaluated.forwards:,} forward passes"] if evaluated.forwards else []
     parts += [f"on {evaluated.device}"] if evaluated.device else []
