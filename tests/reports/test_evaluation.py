@@ -246,7 +246,7 @@ def test_the_methods_paragraph_says_what_the_record_says_and_cites_what_the_file
         "Grad-CAM and LayerCAM were evaluated on six images; two images were left out",
         "removed in 10 steps",
         "a blurred image",
-        "(push-pull)",
+        "a push-pull interpolation",
         "random, blurred random, centre and edges, which know nothing",
         "(seed 17)",
         "The true masks are those of 'masks.csv'; one image had none.",
