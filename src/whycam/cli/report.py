@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _RUN_HELP = "Run folders, as whycam explain writes them; several are compared."
 _OUT_HELP = "The folder to write.  [default: report, in the first RUN]"
-_ONLY_HELP = "figure, caption, methods, references, class-means or page; may be given several times."
+_ONLY_HELP = "One or more of figure, caption, methods, references, class-means, evaluation and page."
 _IMAGE_HELP = "Id of an image on the figure; may be given several times.  [default: the first ones]"
 _WIDTH_HELP = "Inches: 3.5 for a column, 7 for a page."
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-Part: TypeAlias = Literal["figure", "caption", "methods", "references", "class-means", "page"]
-"""A part of a report."""
+Part: TypeAlias = Literal["figure", "caption", "methods", "references", "class-means", "evaluation", "page"]
+"""A part of a report; ``evaluation`` is there where a run was evaluated."""
 
 PARTS: tuple[Part, ...] = get_args(Part)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from whycam.errors import RunError
-from whycam.store import Run
+from whycam.store import EVALUATION_NAME, METRICS_NAME, Run
 from whycam.store.files import one_line, read_errors
 from whycam.store.folder import RunFolder
 from whycam.store.parts import list_shards
@@ -69,13 +69,24 @@ class Record:
 def fingerprint(run: Run) -> str:
     """Return the SHA-256 of what a run folder says: its manifest and all of its rows."""
     folder = RunFolder(run.folder)
+    # an unfinished run has no table, and a finishing one removes its shards
+    return _digest(folder.manifest, folder.table, *(path for _, path in list_shards(folder)))
+
+
+def evaluation_fingerprint(run: Run) -> str | None:
+    """Return the SHA-256 of what an evaluation left in a run folder; None where there is nothing of it."""
+    paths = [run.folder / name for name in (EVALUATION_NAME, METRICS_NAME)]
+    return _digest(*paths) if any(path.exists() for path in paths) else None
+
+
+def _digest(*paths: Path) -> str:
     total = hashlib.sha256()
-    for path in (folder.manifest, folder.table, *(path for _, path in list_shards(folder))):
+    for path in paths:
         try:
             with read_errors(path), open(path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         except FileNotFoundError:
-            total.update(b"-")  # an unfinished run has no table, and a finishing one removes its shards
+            total.update(b"-")
     return total.hexdigest()
 
 

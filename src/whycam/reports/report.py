@@ -4,7 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -16,10 +16,14 @@ from whycam.reports.bibliography import bibtex
 from whycam.reports.caption import DrawnFigure, caption_text
 from whycam.reports.class_means import ClassMeans, class_means, class_means_csv
 from whycam.reports.class_means_picture import class_means_png, view_aspect
+from whycam.reports.evaluation.facts import Evaluated, read_evaluations
+from whycam.reports.evaluation.figure import drawn_columns, evaluation_figure
+from whycam.reports.evaluation.tables import evaluation_csv, evaluation_tex
+from whycam.reports.evaluation.text import evaluation_caption, evaluation_keys, evaluation_methods
 from whycam.reports.facts import RunFacts, facts_of, names_of
 from whycam.reports.methods_text import citation_keys, methods_text
 from whycam.reports.options import PARTS, Part, ReportOptions, ReportSummary
-from whycam.reports.record import RECORD_NAME, Record, fingerprint, made_from
+from whycam.reports.record import RECORD_NAME, Record, evaluation_fingerprint, fingerprint, made_from
 from whycam.store import Run
 from whycam.store.files import make_folders, one_line, remove_files, sync_folder, write_atomically
 from whycam.store.lock import FolderLock
@@ -32,6 +36,29 @@ _LEFT_BEHIND = re.compile(r"\.(tmp|report|figure-.*)")
 """Folders of files that are not yet whole; what a killed report left in them is never read."""
 
 
+@dataclass(frozen=True)
+class _Evaluations:
+    """The runs' evaluations, None where a run has none; what is damaged, and what they were read from."""
+
+    found: Sequence[Evaluated | None]
+    problems: tuple[str, ...]
+    fingerprints: Sequence[str | None]
+
+    @classmethod
+    def read(cls, runs: Sequence[Run]) -> "_Evaluations":
+        found, problems = read_evaluations(runs, names_of(runs))
+        return cls(found, problems, [evaluation_fingerprint(run) for run in runs])
+
+    @property
+    def known(self) -> list[Evaluated]:
+        return [one for one in self.found if one is not None]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a part that shows evaluations puts on record."""
+        return {"warnings": list(self.problems)} if self.problems else {}
+
+
 @dataclass
 class _Work:
     """What the parts are made of; counted and computed at most once, when the first part asks."""
@@ -41,7 +68,7 @@ class _Work:
     options: ReportOptions
     record: Record
     progress: Progress
-    warnings: list[str] = field(default_factory=list)
+    evaluations: "_Evaluations"
 
     @cached_property
     def facts(self) -> list[RunFacts]:
@@ -65,13 +92,14 @@ class _Work:
 class _Step:
     """A part: its files, the options it depends on, how it is made, and the part that must be there before.
 
-    What ``make`` returns is kept on record as plain values.
+    What ``make`` returns is kept on record as plain values. ``evaluated`` parts show evaluations too.
     """
 
     files: tuple[str, ...]
     settings: tuple[str, ...]
     make: Callable[[_Work], Mapping[str, Any]]
     after: Part | None = None
+    evaluated: bool = False
 
 
 def _figure(work: _Work) -> Mapping[str, Any]:
@@ -88,19 +116,30 @@ def _figure(work: _Work) -> Mapping[str, Any]:
 
 def _caption(work: _Work) -> Mapping[str, Any]:
     drawn = DrawnFigure.from_document(work.record.parts["figure"]["facts"])
-    work.write("caption.txt", caption_text(work.facts, drawn).encode())
-    return {}
+    text, known = caption_text(work.facts, drawn), work.evaluations.known
+    columns = drawn_columns(known, work.options.width)
+    said = [evaluation_caption(one, some) for one, some in zip(known, columns, strict=True)]
+    work.write("caption.txt", _with_paragraphs(text, said, work).encode())
+    return work.evaluations.facts
 
 
 def _methods(work: _Work) -> Mapping[str, Any]:
-    work.write("methods.txt", methods_text(work.facts).encode())
-    return {}
+    said = [evaluation_methods(one) for one in work.evaluations.known]
+    work.write("methods.txt", _with_paragraphs(methods_text(work.facts), said, work).encode())
+    return work.evaluations.facts
+
+
+def _with_paragraphs(text: str, said: Sequence[str], work: _Work) -> str:
+    """Add a paragraph for each evaluated run, with its name where there are several runs."""
+    names = [f"In run {one.name}: " if len(work.runs) > 1 else "" for one in work.evaluations.known]
+    return "".join([text, *(f"\n{name}{one}\n" for name, one in zip(names, said, strict=True))])
 
 
 def _references(work: _Work) -> Mapping[str, Any]:
     versions = work.facts[0].manifest.versions
-    work.write("references.bib", bibtex(citation_keys(work.facts), versions).encode())
-    return {}
+    keys = [*citation_keys(work.facts), *evaluation_keys(work.evaluations.found)]
+    work.write("references.bib", bibtex(keys, versions).encode())
+    return work.evaluations.facts
 
 
 def _class_means(work: _Work) -> Mapping[str, Any]:
@@ -112,19 +151,36 @@ def _class_means(work: _Work) -> Mapping[str, Any]:
 
 
 def _page(work: _Work) -> Mapping[str, Any]:
-    from whycam.reports.page import write_page
+    from whycam.reports.page import known_values, write_page
 
-    result = write_page(work.runs, work.folder, progress=work.progress)
-    return {"warnings": list(result.warnings)}
+    found = work.evaluations.found if work.evaluations.known else []
+    values, damaged = known_values(work.runs, found) if found else ([], ())
+    result = write_page(work.runs, work.folder, values=values, evaluations=found, progress=work.progress)
+    return {"warnings": [*result.warnings, *work.evaluations.problems, *damaged]}
 
+
+def _evaluation(work: _Work) -> Mapping[str, Any]:
+    found = work.evaluations.known
+    files, warned = evaluation_figure(found, work.options.width, work.options.style)
+    files |= {
+        "evaluation.csv": evaluation_csv(found).encode(),
+        "evaluation.tex": evaluation_tex(found).encode(),
+    }
+    for name, content in files.items():
+        work.write(name, content)
+    return {"warnings": [*work.evaluations.problems, *warned]}
+
+
+_EVALUATION_FILES = ("evaluation.pdf", "evaluation.png", "evaluation.csv", "evaluation.tex")
 
 _STEPS: Mapping[Part, _Step] = {
     "figure": _Step(("figure.pdf", "figure.png"), ("width", "style", "colormap", "images"), _figure),
-    "caption": _Step(("caption.txt",), ("width", "style", "colormap", "images"), _caption, after="figure"),
-    "methods": _Step(("methods.txt",), (), _methods),
-    "references": _Step(("references.bib",), (), _references),
+    "caption": _Step(("caption.txt",), ("width", "style", "colormap", "images"), _caption, "figure", True),
+    "methods": _Step(("methods.txt",), (), _methods, evaluated=True),
+    "references": _Step(("references.bib",), (), _references, evaluated=True),
     "class-means": _Step(("class_means.csv", "class_means.png"), ("width", "colormap"), _class_means),
-    "page": _Step(("report.html",), (), _page),
+    "evaluation": _Step(_EVALUATION_FILES, ("width", "style"), _evaluation, evaluated=True),
+    "page": _Step(("report.html",), (), _page, evaluated=True),
 }
 
 
@@ -147,11 +203,12 @@ def write_report(
     chosen = options or ReportOptions()
     if not runs:
         raise UsageError("there is no run to report on; give at least one run folder")
-    parts = _with_needed(chosen.parts)
+    evaluations = _Evaluations.read(runs)
+    parts = _with_needed(_possible(chosen.parts, evaluations))
     folder = Path(out)
     identity = [*zip(names_of(runs), map(fingerprint, runs), strict=True)]
     with _writing(folder):
-        work = _Work(runs, folder, chosen, Record.read(folder), progress)
+        work = _Work(runs, folder, chosen, Record.read(folder), progress, evaluations)
         work.record.claim(folder, [RECORD_NAME, *(name for part in parts for name in _STEPS[part].files)])
         _save(work)
         made = [part for part in parts if _make(work, part, identity)]
@@ -161,6 +218,22 @@ def write_report(
         written=_files(folder, made),
         kept=_files(folder, kept),
         warnings=tuple(dict.fromkeys(_warnings(work.record, runs, parts))),
+    )
+
+
+def _possible(asked: Sequence[Part], evaluations: _Evaluations) -> Sequence[Part]:
+    """Leave the evaluation out of a whole report on runs without one.
+
+    Raises RunError where it was asked for by name.
+    """
+    if evaluations.known or "evaluation" not in asked:
+        return asked
+    if set(asked) >= set(PARTS):
+        return [part for part in asked if part != "evaluation"]
+    raise RunError(
+        evaluations.problems[0]
+        if evaluations.problems
+        else "none of these runs was evaluated; expected at least one; measure it: whycam evaluate RUN"
     )
 
 
@@ -208,6 +281,8 @@ def _make(work: _Work, part: Part, identity: Sequence[tuple[str, str]]) -> bool:
     """Make a part and put it on record; return whether it had to be made."""
     step = _STEPS[part]
     settings = {name: getattr(work.options, name) for name in step.settings}
+    if step.evaluated and any(work.evaluations.fingerprints):
+        settings["evaluation"] = work.evaluations.fingerprints
     source = made_from(version("whycam"), identity, settings)
     if work.record.has(work.folder, part, source):
         return False

@@ -36,22 +36,29 @@ _SETTINGS: Any = {
 
 def draw(plan: Plan, panels: Iterable[Panel], options: FigureOptions, fonts: Path) -> "Figure":
     """Draw a plan. ``fonts`` is a folder for the typefaces made on the way; it must outlive the figure."""
-    from matplotlib.figure import Figure
-
     look = options.look
-    figure = Figure((plan.width / POINTS, plan.bottom / POINTS), dpi=options.dpi, facecolor=look.page)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    axes.set_autoscale_on(False)
-    axes.set_xlim(0, plan.width)
-    axes.set_ylim(plan.bottom, 0)  # downwards, as a page is read
+    figure, axes = blank_page((plan.width, plan.bottom), options)
     for panel in panels:
         _draw_panel(axes, panel, options)
     _draw_bar(axes, plan, options)
-    files = _font_files([*plan.lines, *plan.inside], fonts)
+    files = font_files([*plan.lines, *plan.inside], fonts)
     for line in [*plan.lines, *plan.inside]:
-        _draw_line(axes, line, getattr(look, line.tone), files)
+        draw_line(axes, line, getattr(look, line.tone), files)
     return figure
+
+
+def blank_page(size: tuple[float, float], options: FigureOptions) -> tuple["Figure", "Axes"]:
+    """Return a figure of (width, height) in points, and axes over all of it, in points downwards."""
+    from matplotlib.figure import Figure
+
+    width, height = size
+    figure = Figure((width / POINTS, height / POINTS), dpi=options.dpi, facecolor=options.look.page)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.set_autoscale_on(False)
+    axes.set_xlim(0, width)
+    axes.set_ylim(height, 0)  # downwards, as a page is read
+    return figure, axes
 
 
 def saved(figure: "Figure", kind: Literal["pdf", "png"]) -> bytes:
@@ -122,7 +129,7 @@ def _draw_bar(axes: "Axes", plan: Plan, options: FigureOptions) -> None:
         )
 
 
-def _font_files(lines: Iterable[Line], folder: Path) -> dict[Face, Path]:
+def font_files(lines: Iterable[Line], folder: Path) -> dict[Face, Path]:
     """Give each typeface that the lines need a file to embed, with all their characters."""
     characters: dict[Face, set[str]] = {}
     for line in lines:
@@ -131,7 +138,7 @@ def _font_files(lines: Iterable[Line], folder: Path) -> dict[Face, Path]:
     return {face: embeddable(face, "".join(used), folder) for face, used in characters.items()}
 
 
-def _draw_line(axes: "Axes", line: Line, ink: str, files: dict[Face, Path]) -> None:
+def draw_line(axes: "Axes", line: Line, ink: str, files: dict[Face, Path]) -> None:
     """Draw a line piece by piece, each in a typeface that has all of it."""
     from matplotlib.font_manager import FontProperties
 

@@ -199,7 +199,7 @@ def _heads(headings: Sequence[str], frame: Frame) -> list[list[str]] | None:
     beside = [[f"{letter_of(at)} {heading}"] for at, heading in enumerate(headings)]
     if all(width_of(line, HEAD) <= frame.cell for [line] in beside):
         return beside
-    below = [_wrapped(heading, frame.cell, HEAD) for heading in headings]
+    below = [wrapped(heading, frame.cell, HEAD) for heading in headings]
     whole = all(len(lines) <= LINES_A_PIECE and ELLIPSIS not in "".join(lines) for lines in below)
     return [[letter_of(at), *lines] for at, lines in enumerate(below)] if whole else None
 
@@ -257,7 +257,7 @@ def _inside(tile: Tile, image: ImageRow) -> list[Line]:
     if tile.column:
         said = "no map" if image.cells[tile.column - 1].map is None else ""
     left, top, right, bottom = tile.rect
-    lines = _wrapped(said, right - left - GAP, SMALL)
+    lines = wrapped(said, right - left - GAP, SMALL)
     first = (top + bottom - len(lines) * _high(SMALL)) / 2
     if first < top or any(ELLIPSIS in line for line in lines):
         return []
@@ -291,7 +291,7 @@ def _add_legend(plan: Plan, content: Content, options: FigureOptions, frame: Fra
     beside = Plan(plan.width, top - 1.5, plan.cell)
     start = right + 2 * GAP
     for text, tone in _footers(content, options):
-        for line in _wrapped(text, plan.width - MARGIN - start, SMALL):
+        for line in wrapped(text, plan.width - MARGIN - start, SMALL):
             beside.lines.append(Line(line, start, _baseline(beside.bottom, 0, SMALL), SMALL, tone))
             beside.bottom += _high(SMALL)
     plan.lines += beside.lines
@@ -356,20 +356,22 @@ def _placed(segments: Segments, left: float, baseline: float, size: float) -> It
 
 def _on_two_lines(text: str, width: float, size: float) -> tuple[str, ...]:
     """Break a text where it is too wide; the middle of what does not fit on the second line is left out."""
-    lines = _wrapped(text, width, size)
+    lines = wrapped(text, width, size)
     if len(lines) <= LINES_A_PIECE:
         return lines
     rest = text.split()[len(lines[0].split()) :]
-    return lines[0], _shortened(" ".join(rest), width, size)
+    return lines[0], shortened(" ".join(rest), width, size)
 
 
 @lru_cache(maxsize=1 << 13)
-def _wrapped(text: str, width: float, size: float) -> tuple[str, ...]:
+def wrapped(text: str, width: float, size: float) -> tuple[str, ...]:
+    """Break a text into lines of at most ``width`` points."""
     return tuple(wrap(" ".join(text.split()), width * _MAGNIFIED * _SLACK, size * _MAGNIFIED))
 
 
 @lru_cache(maxsize=1 << 13)
-def _shortened(text: str, width: float, size: float) -> str:
+def shortened(text: str, width: float, size: float) -> str:
+    """Leave out the middle of a text that is wider than ``width`` points."""
     return shorten(text, width * _MAGNIFIED * _SLACK, size * _MAGNIFIED)
 
 

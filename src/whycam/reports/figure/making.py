@@ -101,7 +101,7 @@ def write_figure(
     Raises UsageError where the options do not fit the runs, RunError where a run cannot be read or shows
     nothing, or the folder cannot be written.
     """
-    with _glyph_warnings() as said, TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+    with glyph_warnings() as said, TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         content = gather(runs, options)
         plan = plan_figure(content, options)
         figure = draw(plan, make_panels(plan, content, options), options, Path(scratch))
@@ -111,7 +111,7 @@ def write_figure(
 
 
 @contextmanager
-def _glyph_warnings() -> Iterator[list[str]]:
+def glyph_warnings() -> Iterator[list[str]]:
     """Collect the texts of warnings of missing glyphs, each once; others go their way."""
     said: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

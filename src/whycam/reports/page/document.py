@@ -7,9 +7,11 @@ from importlib import resources
 from typing import Any
 
 from whycam.errors import MissingExtraError
+from whycam.reports.page.evaluation import EvaluationText
 from whycam.reports.page.facts import RunText, Warned
 
 _STYLES = ("theme.css", "layout.css", "list.css", "image.css")
+_EVALUATION_STYLE = "evaluation.css"
 # Later ones use what earlier ones define.
 _SCRIPTS = (
     "dom.js",
@@ -32,6 +34,7 @@ def document(
     title: str,
     runs: Sequence[RunText],
     warnings: Sequence[Warned],
+    evaluations: Sequence[EvaluationText],
     options: dict[str, Any],
     images: int,
     chunks: Iterator[str],
@@ -41,7 +44,8 @@ def document(
 
     Raises MissingExtraError without Jinja2.
     """
-    style = "\n".join(_read("style", name) for name in _STYLES)
+    styles = (*_STYLES, _EVALUATION_STYLE) if evaluations else _STYLES
+    style = "\n".join(_read("style", name) for name in styles)
     script = '(() => {\n"use strict";\n' + "\n".join(_read("script", name) for name in _SCRIPTS) + "\n})();"
     pieces: Iterator[str] = (
         _environment()
@@ -50,6 +54,7 @@ def document(
             title=title,
             runs=runs,
             warnings=warnings,
+            evaluations=evaluations,
             options=options,
             images=images,
             chunks=chunks,

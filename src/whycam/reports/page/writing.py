@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from whycam.errors import UsageError
+from whycam.reports.evaluation.facts import Evaluated
 from whycam.reports.page.catalogue import Catalogue, Values, read_catalogue
 from whycam.reports.page.document import check_installed, document
+from whycam.reports.page.evaluation import EvaluationText, evaluation_texts
 from whycam.reports.page.facts import Warned, run_names, run_text, warnings_of
 from whycam.reports.page.filling import Progress, fill
 from whycam.reports.page.index import Contents, index_of, options_of
@@ -43,14 +45,15 @@ def write_page(
     folder: Path,
     *,
     values: Sequence[Values] = (),
+    evaluations: Sequence[Evaluated | None] = (),
     progress: Progress = lambda finished, planned: None,
 ) -> PageResult:
     """Write ``report.html`` into a folder: one file up to ``MOST_IN_ONE_FILE`` images, else with ``report/``.
 
     Several runs, such as checkpoints of one model on the same images, stand beside each other. ``values``
-    are further numbers to show and to sort by, a mapping for each run. The same runs give the same bytes;
-    the page takes its place last, so that a kill leaves the earlier page or none. Memory is bounded by some
-    hundred bytes a row, whatever the maps and pictures are.
+    are further numbers to show and to sort by, a mapping for each run; what ``evaluations`` conclude stands
+    on top. The same runs give the same bytes; the page takes its place last, so that a kill leaves the
+    earlier page or none. Memory is bounded by some hundred bytes a row, whatever the maps and pictures are.
 
     Raises UsageError without a run, RunError where one cannot be read or the folder cannot be written,
     MissingExtraError without Jinja2.
@@ -59,29 +62,41 @@ def write_page(
         raise UsageError("there is no run to report; give at least one run folder")
     check_installed()
     catalogue = read_catalogue(runs, values)
+    texts = evaluation_texts(evaluations)
     with run_errors(f"write the report into {str(folder)!r}"):
         make_folders(folder / _SCRATCH)
         try:
-            if len(catalogue.places) <= MOST_IN_ONE_FILE:
-                return _in_one_file(runs, catalogue, folder, progress)
-            return _with_folder(runs, catalogue, folder, progress)
+            write = _in_one_file if len(catalogue.places) <= MOST_IN_ONE_FILE else _with_folder
+            return write(runs, catalogue, texts, folder, progress)
         finally:
             remove_files(folder / _SCRATCH)
 
 
-def _in_one_file(runs: Sequence[Run], catalogue: Catalogue, folder: Path, progress: Progress) -> PageResult:
+def _in_one_file(
+    runs: Sequence[Run],
+    catalogue: Catalogue,
+    texts: Sequence[EvaluationText],
+    folder: Path,
+    progress: Progress,
+) -> PageResult:
     with InPage() as shelf:
         contents = fill(runs, catalogue, shelf, progress)
-        warnings = _write(runs, catalogue, contents, shelf.chunks(), folder)
+        warnings = _write(runs, catalogue, texts, contents, shelf.chunks(), folder)
     remove_others(folder / DATA_FOLDER, set())
     return _result(catalogue, warnings, folder, None)
 
 
-def _with_folder(runs: Sequence[Run], catalogue: Catalogue, folder: Path, progress: Progress) -> PageResult:
+def _with_folder(
+    runs: Sequence[Run],
+    catalogue: Catalogue,
+    texts: Sequence[EvaluationText],
+    folder: Path,
+    progress: Progress,
+) -> PageResult:
     shelf = BesidePage(folder / DATA_FOLDER, folder / _SCRATCH)
     contents = fill(runs, catalogue, shelf, progress)
     shelf.sync()
-    warnings = _write(runs, catalogue, contents, iter(()), folder)
+    warnings = _write(runs, catalogue, texts, contents, iter(()), folder)
     remove_others(shelf.folder, shelf.written)
     return _result(catalogue, warnings, folder, shelf.folder)
 
@@ -97,7 +112,12 @@ def _result(catalogue: Catalogue, warnings: Sequence[Warned], folder: Path, data
 
 
 def _write(
-    runs: Sequence[Run], catalogue: Catalogue, contents: Contents, chunks: Iterator[str], folder: Path
+    runs: Sequence[Run],
+    catalogue: Catalogue,
+    texts: Sequence[EvaluationText],
+    contents: Contents,
+    chunks: Iterator[str],
+    folder: Path,
 ) -> list[Warned]:
     """Write the page itself; return its warnings."""
     names = run_names(runs)
@@ -107,6 +127,7 @@ def _write(
         title=", ".join(names),
         runs=[run_text(name, run.manifest) for name, run in zip(names, runs, strict=True)],
         warnings=warnings,
+        evaluations=texts,
         options=options_of(index),
         images=contents.images,
         chunks=chunks,
