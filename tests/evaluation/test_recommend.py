@@ -55,7 +55,7 @@ def test_a_method_that_is_ahead_of_all_others_is_recommended_with_its_figures():
     assert found.reason.startswith("gradient is recommended (2 F + B, about 4 forwards): no other candidate")
     srg = found.standings[0].srg
     assert f"Its SRG on the logit is {srg.text()} on 30 images" in found.reason
-    assert "It moves by 0.5 (0.5 to 0.5) when the likeliest other class is explained" in found.reason
+    assert "It moves by 0.500 (0.500 to 0.500) when the likeliest other class is explained" in found.reason
 
 
 def test_of_leaders_that_can_t_be_told_apart_the_cheapest_is_recommended_and_the_sentence_says_so():
@@ -127,7 +127,9 @@ def test_masks_are_reported_and_never_decide():
         )
     )
     assert found.method == "gradcam"
-    assert "0.1 (0.1 to 0.1) of its positive mass is inside the masks, which didn't decide" in found.reason
+    assert (
+        "0.100 (0.100 to 0.100) of its positive mass is inside the masks, which didn't decide" in found.reason
+    )
 
 
 def test_nothing_is_recommended_where_the_model_does_not_depend_on_its_images():

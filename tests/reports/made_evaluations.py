@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from whycam.evaluation import CONTROLS, Evaluation, Plan, find_metric
-from whycam.evaluation.measurements import Measurement
+from whycam.evaluation.measurements import Measured, Measurement
 from whycam.store import EVALUATION_NAME, METRICS_NAME, METRICS_VERSION, Run
 from whycam.store.schema import safe_text
 
@@ -57,10 +57,11 @@ def evaluate_run(
         for row in images
         for place, name in enumerate(names)
     )  # fmt: skip
-    found = Evaluation(Plan(tuple(measured), len(names), STEPS), rows)
-    fills = Plan(tuple(measured), len(names), STEPS).fills
+    plan = Plan(tuple(measured), len(names), STEPS)
+    found = Evaluation(plan, Measured(rows))
     curves = {
-        fill: {name: _courses(name, place, len(images)) for place, name in enumerate(names)} for fill in fills
+        fill: {name: _courses(name, place, len(images)) for place, name in enumerate(names)}
+        for fill in plan.fills
     }
     _write(run, found, rows, curves, scale, change)
 
