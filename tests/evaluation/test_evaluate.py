@@ -237,11 +237,11 @@ def test_figures_of_another_evaluation_are_refused(network, tmp_path):
     keep = tmp_path / "figures.jsonl"
     other = Small()
     evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
-    with pytest.raises(RunError, match=r"measured with another steps \(4, now 5\)"):
+    with pytest.raises(RunError, match=r"other settings: steps was 4, now 5"):
         evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=5, keep=keep)
-    with pytest.raises(RunError, match="measured with another model weights"):
+    with pytest.raises(RunError, match="other settings: model weights was"):
         evaluate(other, IMAGES, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
-    with pytest.raises(RunError, match="measured with another pictures"):
+    with pytest.raises(RunError, match="other settings: pictures was"):
         evaluate(network, IMAGES + 1, ["gradcam"], metrics=["srg"], steps=4, keep=keep)
     keep.write_bytes(b"not a line of figures\n")
     with pytest.raises(RunError, match="is damaged"):

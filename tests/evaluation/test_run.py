@@ -124,7 +124,7 @@ def test_a_second_call_measures_nothing_and_gives_the_same(model, place, run):
 
 def test_other_settings_are_refused_and_measured_after_a_restart(model, run):
     evaluate_run(run, model, metrics=["srg"], steps=3)
-    with pytest.raises(RunError, match=r"measured with another steps \(3, now 4\).*--restart"):
+    with pytest.raises(RunError, match=r"other settings: steps was 3, now 4; .*--restart"):
         evaluate_run(run, model, metrics=["srg"], steps=4)
     found = evaluate_run(run, model, metrics=["srg"], steps=4, existing="restart")
     assert (found.reused, read_metrics(run).document["steps"]) == (0, 4)

@@ -11,6 +11,7 @@ from whycam.cli.console import staged_bar, tell
 from whycam.cli.explain import RESUME_HELP, SOURCES_HELP, TARGET_HELP
 from whycam.cli.options import (
     AllowPartialOption,
+    CategoryOption,
     ChannelsOption,
     ClassesOption,
     CropPctOption,
@@ -18,6 +19,7 @@ from whycam.cli.options import (
     DownloadOption,
     InterpolationOption,
     JsonOption,
+    MasksOption,
     MeanOption,
     ModelArgument,
     ModelChoice,
@@ -27,6 +29,7 @@ from whycam.cli.options import (
     SizeOption,
     StdOption,
     WeightsOption,
+    true_masks,
 )
 from whycam.cli.running import StoppedError, plural, what_is_kept
 from whycam.errors import UsageError
@@ -38,7 +41,6 @@ if TYPE_CHECKING:
     from whycam.runs import RunRequest
 
 _METHODS_HELP = "cheap (a few forwards and backwards each), all, or names with commas."
-_MASKS_HELP = "True masks: a folder, a COCO .json file, or a .csv list of boxes. Reported; they don't decide."
 _SEED_HELP = "Of the controls, the random weights and the intervals."
 _SOURCES_HELP = f"{SOURCES_HELP} None for demo: its own, with its masks."
 _DEMO = "demo"
@@ -48,7 +50,8 @@ def compare(
     model: ModelArgument,
     sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help=_SOURCES_HELP)] = None,
     methods: Annotated[str, typer.Option("--methods", metavar="cheap|all|A,B", help=_METHODS_HELP)] = "cheap",
-    masks: Annotated[Path | None, typer.Option("--masks", metavar="SOURCE", help=_MASKS_HELP)] = None,
+    masks: MasksOption = None,
+    category: CategoryOption = None,
     target: Annotated[str, typer.Option("--target", metavar="TARGET", help=TARGET_HELP)] = "top",
     layer: Annotated[
         list[str] | None,
@@ -98,7 +101,8 @@ def compare(
     if model == _DEMO:
         # so small a network is not made faster by more threads, and on a busy machine much slower
         torch.set_num_threads(min(2, torch.get_num_threads()))
-    given, truth = _pictures(sources or (), masks)
+    given, places = _pictures(sources, masks)
+    truth = true_masks(places, category)
     existing: Existing = "resume" if resume else "refuse"
     check_places(given, out, existing)
     asked = methods_named(methods)
@@ -112,6 +116,7 @@ def compare(
         layers=tuple(layer or ()),
         batch_size=batch_size,
         command=("whycam", *sys.argv[1:]),
+        recipe={**chosen.recipe(), "target": target},
         existing=existing,
     )
     found = _compared(request, truth, steps, seed, quiet=json)
@@ -122,16 +127,13 @@ def compare(
     )
 
 
-def _pictures(sources: "list[str] | tuple[()]", masks: Path | None) -> "tuple[list[str], MaskSource | None]":
-    """Return the sources and the masks; the demo's own where no source is given."""
-    from whycam.data.masks import read_masks
-
+def _pictures(sources: list[str] | None, masks: Path | None) -> tuple[list[str], Path | None]:
+    """Return the sources and where their masks are; the demo's own where no source is given."""
     if sources:
-        return list(sources), None if masks is None else read_masks(masks)
+        return sources, masks
     from whycam.demo import demo_images, demo_masks
 
-    own = demo_images()[0].parent.parent / "labels.csv"
-    return [str(own)], read_masks(masks or demo_masks()[0].parent)
+    return [str(demo_images()[0].parent.parent / "labels.csv")], masks or demo_masks()[0].parent
 
 
 def _compared(
@@ -151,7 +153,8 @@ def _compared(
             )
     except KeyboardInterrupt:
         raise StoppedError(what_is_kept(request)) from None
-    for name, error in (*found.run.failures, *found.evaluated.odd.skipped):
+    # an image that failed is skipped by the evaluation for the same reason, and said once
+    for name, error in {**dict(found.evaluated.odd.skipped), **dict(found.run.failures)}.items():
         tell("failed", error if name in error else f"{name}: {error}")
     return found
 

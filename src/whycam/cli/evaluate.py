@@ -10,7 +10,16 @@ import typer
 
 from whycam.cli.answer import DONE, SOME_FAILED, Answer, table
 from whycam.cli.console import progress_bar, tell
-from whycam.cli.options import DeviceOption, DownloadOption, JsonOption, parse_smoothing, usable_device
+from whycam.cli.options import (
+    CategoryOption,
+    DeviceOption,
+    DownloadOption,
+    JsonOption,
+    MasksOption,
+    parse_smoothing,
+    true_masks,
+    usable_device,
+)
 from whycam.cli.running import StoppedError, plural
 
 if TYPE_CHECKING:
@@ -19,8 +28,6 @@ if TYPE_CHECKING:
     from whycam.store import Manifest
 
 _RUN_HELP = "A finished run folder, as whycam explain writes it."
-_MASKS_HELP = "True masks: a folder of pictures, a COCO file, or a CSV list of boxes."
-_CATEGORY_HELP = "The objects of one category of a COCO file only."
 _METRIC_HELP = "May be given several times; a wrong one lists them.  [default: the usual ones]"
 _MODEL_HELP = "The run's model, where its manifest does not open it.  [default: the manifest's]"
 _TARGET_HELP = "As for whycam explain.  [default: the run's]"
@@ -28,10 +35,6 @@ _RESTART_HELP = "Measure all again, also with other settings than before."
 _SHOWN = 5
 
 MetricOption = Annotated[list[str] | None, typer.Option("--metric", metavar="NAME", help=_METRIC_HELP)]
-MasksOption = Annotated[
-    Path | None, typer.Option("--masks", metavar="DIR|COCO.json|BOXES.csv", help=_MASKS_HELP)
-]
-CategoryOption = Annotated[str | None, typer.Option("--category", metavar="NAME", help=_CATEGORY_HELP)]
 
 
 def evaluate(
@@ -61,7 +64,6 @@ def evaluate(
     Calling again goes on where an earlier call was stopped. Exits with 0 when all is done, 1 when some images
     could not be measured, 2 when nothing could run.
     """
-    from whycam.data.masks import read_masks
     from whycam.evaluation import evaluate_run
     from whycam.evaluation.registry import find_metrics
     from whycam.models.reopen import reopen
@@ -69,7 +71,7 @@ def evaluate(
 
     manifest = read_run(run).manifest
     find_metrics(metric, masks=masks is not None)  # a wrong name is said before a model is loaded
-    truth = None if masks is None else read_masks(masks, category=category)
+    truth = true_masks(masks, category)
     loaded = reopen(
         manifest, reference=model, weights=weights, download=download, device=usable_device(device)
     )

@@ -12,6 +12,7 @@ from whycam.cli.console import tell
 from whycam.errors import UsageError
 
 if TYPE_CHECKING:
+    from whycam.data.masks import MaskSource
     from whycam.methods import Smoothing
     from whycam.models import LoadedModel
     from whycam.render import Opacity
@@ -30,6 +31,18 @@ WeightsOption: TypeAlias = Annotated[
 ]
 DownloadOption: TypeAlias = Annotated[
     bool, typer.Option("--download", help="Get the published weights from the network.")
+]
+MasksOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--masks",
+        metavar="DIR|COCO.json|BOXES.csv",
+        help="True masks: a folder of pictures, a COCO file, or a CSV list of boxes.",
+    ),
+]
+CategoryOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--category", metavar="NAME", help="The objects of one category of a COCO file only."),
 ]
 ClassesOption: TypeAlias = Annotated[
     Path | None, typer.Option("--classes", metavar="FILE", help="Class names: one a line, or JSON.")
@@ -263,3 +276,14 @@ def parse_opacity(text: str) -> "Opacity":
 
     values: list[Opacity] = [MagnitudeOpacity(), ConstantOpacity()]
     return choose("--opacity", text, dict(zip(OPACITIES, values, strict=True)))
+
+
+def true_masks(masks: Path | None, category: str | None) -> "MaskSource | None":
+    """Return the true masks that were typed, or none. Raises UsageError."""
+    from whycam.data.masks import read_masks
+
+    if masks is None:
+        if category is not None:
+            raise UsageError(f"--category {category!r} chooses among true masks; give them with --masks")
+        return None
+    return read_masks(masks, category=category)

@@ -233,8 +233,8 @@ def check_same_settings(old: Mapping[str, Any], new: Mapping[str, Any], path: Pa
     if old != asked:
         changed = next(key for key in sorted({*old, *asked}) if old.get(key) != asked.get(key))
         raise RunError(
-            f"{str(path)!r} was measured with another {changed} ({old.get(changed)!r}, now "
-            f"{asked.get(changed)!r}); give the same, or measure all again (--restart, or delete the file)"
+            f"{str(path)!r} was measured with other settings: {changed} was {old.get(changed)!r}, now "
+            f"{asked.get(changed)!r}; give the same, or measure all again (--restart, or delete the file)"
         )
 
 

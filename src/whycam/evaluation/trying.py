@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from whycam.data import find_images
-from whycam.engine import address_of, capture, explaining
+from whycam.engine import STAGES, address_of, capture, explaining
 from whycam.engine.inputs import Inputs, with_shared
 from whycam.errors import MethodError, WhycamError
 from whycam.explainer import ATTENTION, INPUT, explain_methods
@@ -61,8 +61,10 @@ class Tried:
 def try_methods(run: RunRequest, advance: Advance) -> Tried:
     """Explain the first image by each method of a run, and time it.
 
-    Raises MethodError where none of several runs, and what the only one raises.
+    Raises MethodError where none of several runs, what the only one raises, and LayerError for a layer that
+    the model doesn't have, whatever the methods.
     """
+    _check_layers(run)
     few = list(islice(_first_images(run), _TIMED_IMAGES))
     layers: dict[str, LayerRecord] = {}
     left_out: dict[str, WhycamError] = {}
@@ -88,6 +90,15 @@ def try_methods(run: RunRequest, advance: Advance) -> Tried:
         outputs = explained.outputs
     reasons = tuple((method, str(error)) for method, error in left_out.items())
     return Tried(tuple(layers), reasons, times, forward[len(images)] / len(images), outputs)
+
+
+def _check_layers(run: RunRequest) -> None:
+    """Refuse a layer that is not there: methods that look at no layer would be compared without a word."""
+    if run.layers == (STAGES,):
+        return
+    with explaining(run.model.module) as live:
+        for path in run.layers:
+            address_of(live, path)
 
 
 def layer_sizes(run: RunRequest, layer: LayerRecord) -> tuple[float, float]:
