@@ -73,7 +73,7 @@ ALL_COLUMNS = [column for columns, _ in beds.MEASURED.values() for column in col
 
 
 @pytest.fixture(scope="module")
-def mosaics_beds(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mosaics_beds(one_thread_a_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two small beds that need no training."""
     folder = tmp_path_factory.mktemp("beds")
     for name in ("gridpg", "difull"):
@@ -198,7 +198,7 @@ def test_what_does_not_tell_methods_from_controls_is_named() -> None:
 
 
 @pytest.fixture(scope="module")
-def on_the_demo() -> dict[str, Measured]:
+def on_the_demo(one_thread_a_module: None) -> dict[str, Measured]:
     """Some metrics of cheap methods on the demo's network, its images and its true masks."""
     model = whycam.load("demo")
     images = model.prepare(demo_images()[:8]).images
