@@ -4,7 +4,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test check format bench sweep verify testbeds method-pages demo-assets clean
+.PHONY: demo test check format bench sweep verify method-pages demo-assets clean
 
 demo: $(VENV)/.core
 	rm -rf demo-run
@@ -33,11 +33,8 @@ sweep: $(VENV)/.dev
 	$(RUN) -m benchmarks.suffix_sweep --out docs/suffix.md
 
 verify: $(VENV)/.dev
-	$(RUN) -m benchmarks.verify --out docs/verification.md
+	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.verify --beds testbeds --out docs/verification.md
 	$(RUN) scripts/make_method_pages.py --text-only
-
-testbeds: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(RUN) -m benchmarks.beds --beds testbeds --out docs/testbeds.md
 
 method-pages: $(VENV)/.dev
 	$(RUN) scripts/make_method_pages.py

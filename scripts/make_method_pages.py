@@ -292,13 +292,14 @@ def known_answers(method: str, page: str) -> list[str]:
     about = re.findall(r"^- \*\*(.+?)\*\*: (.+?)(?=\n- |\n\n)", page, flags=re.MULTILINE | re.DOTALL)
     meaning = {case: paragraph(text) for case, text in about}
     rows = list(rows_with(method, page))
-    figures = [
-        (case, figure, meaning.get(case, ""))
+    found = {
+        case: figure
         for row in rows
         if "case" not in row
         for case, figure in row.items()
         if case != "method" and figure != "-"
-    ]
+    }
+    figures = [(case, figure, meaning.get(case, "")) for case, figure in found.items()]
     claims = [(row["case"], row["expected"], row["measured"], row["holds"]) for row in rows if "case" in row]
     lines = list(table(("network", "figure", "what it is"), figures)) if figures else []
     if claims:

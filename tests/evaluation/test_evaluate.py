@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 IMAGES = noise(5, 3, 8, 8)
 MASKS = torch.stack([square(8, top, 2) for top in range(5)])
+SCALES = ("logit", "probability")
 EVERYTHING = [name for name in METRICS if name not in ("gridpg", "difull")]
 
 
@@ -54,6 +56,22 @@ def test_three_curve_metrics_cost_what_one_does_and_a_fill_at_most_2_s_less_1():
     assert planned("road") == 1 + 2 * 20 - 1
     # what does not depend on the map is paid once for all methods
     assert planned("srg", "tilecorr", methods=7) == 1 + 2 + 16 + 7 * 2 * 2 * 19
+
+
+def test_a_metric_itself_is_measured_under_the_fills_that_it_has(network):
+    linear = replace(METRICS["srg"], fills=("linear",))
+    found = evaluate(network, IMAGES, ["gradcam"], metrics=["road", linear], steps=6)
+    assert set(found.columns) == {f"{name}_linear_{scale}" for name in ("road", "srg") for scale in SCALES}
+    for scale in SCALES:  # both curves begin and end alike: the area is the mean gap of the steps between
+        area, gap = (np.array(found.values("gradcam", f"{name}_linear_{scale}")) for name in ("srg", "road"))
+        np.testing.assert_allclose(area, 2 * gap * 5 / 6, atol=1e-6)
+
+
+def test_an_evaluation_does_not_go_on_behind_one_of_other_fills(network, tmp_path):
+    place, zero = tmp_path / "log", replace(METRICS["srg"], fills=("zero",))
+    evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=3, keep=place)
+    with pytest.raises(RunError, match="another metrics"):
+        evaluate(network, IMAGES, ["gradcam"], metrics=[zero], steps=3, keep=place)
 
 
 def test_no_figure_depends_on_the_batch_size(network):

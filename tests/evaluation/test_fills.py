@@ -61,6 +61,13 @@ def test_the_noise_of_an_image_does_not_depend_on_its_neighbours():
     assert alone.std() == pytest.approx(fills.NOISE, rel=0.5)
 
 
+def test_zero_is_the_image_times_what_is_kept():
+    images, kept = noise(2, 2, 7, 6), kept_at_random(3, (7, 6), 0.5)
+    filled = fills.zero(images)(ROWS, kept)
+    for got, row, its in zip(filled, ROWS.tolist(), kept, strict=True):
+        np.testing.assert_array_equal(got, images[row].numpy() * its.numpy())
+
+
 @pytest.mark.parametrize("fill", fills.FILLS)
 def test_kept_pixels_stay_and_an_image_without_any_is_filled_with_numbers(fill):
     images = noise(2, 3, 6, 5)

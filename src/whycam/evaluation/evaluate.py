@@ -53,7 +53,7 @@ def evaluate(
     *,
     target: TargetLike = None,
     layer: str | Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
     masks: Masks | None = None,
     cells: Cells | None = None,
     steps: int = 20,
@@ -65,10 +65,11 @@ def evaluate(
     """Explain images by methods and by the controls, and measure how far the maps can be trusted.
 
     ``model``, ``images``, ``target`` and ``layer`` (paths) as for ``explain``; ``masks`` [B, *size] are
-    nonzero on the object, in the images as the model sees them. ``metrics`` are names from ``METRICS``;
-    without them the usual ones. All curves, fills and scales come from shared forwards: ``Evaluation.plan``
-    says how many. With ``keep``, figures are written to that file as they are made, and an evaluation that
-    was killed goes on behind them. Nothing depends on ``batch_size`` but the memory. Raises a WhycamError.
+    nonzero on the object, in the images as the model sees them. ``metrics`` are names from ``METRICS``,
+    or metrics themselves, such as ``dataclasses.replace(METRICS["srg"], fills=("zero",))``; without them the
+    usual ones. All curves, fills and scales come from shared forwards: ``Evaluation.plan`` says how many.
+    With ``keep``, figures are written to that file as they are made, and an evaluation that was killed goes
+    on behind them. Nothing depends on ``batch_size`` but the memory. Raises a WhycamError.
     """
     module, inputs, prepared = ready(model, images)
     _check(methods, inputs, masks, batch_size)
@@ -129,7 +130,7 @@ def _log(
     told = {
         "model weights": digest([*module.parameters(), *module.buffers()]),
         "pictures": digest(each for each in given if each is not None),
-        "metrics": [metric.name for metric in settings.metrics],
+        "metrics": [metric.told for metric in settings.metrics],
         "steps": settings.steps,
         "seed": settings.seed,
         "methods": list(methods),

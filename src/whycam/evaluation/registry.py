@@ -75,6 +75,12 @@ class Metric:
         return frozenset(wanted)
 
     @property
+    def told(self) -> str:
+        """Its name; with its fills where they are not the registered metric's."""
+        usual = self.name in METRICS and METRICS[self.name].fills == self.fills
+        return self.name if usual or not self.fills else f"{self.name} under {', '.join(self.fills)}"
+
+    @property
     def by_scale(self) -> bool:
         """Whether there is a figure for each scale of the score: its logit and its probability."""
         return not self.needs.isdisjoint({"curves", "tile_drops"})
@@ -132,10 +138,11 @@ def find_metric(name: str) -> Metric:
     raise UsageError(f"metric {name!r} is unknown; {hint}")
 
 
-def find_metrics(names: Sequence[str] | None, *, masks: bool) -> tuple[Metric, ...]:
-    """Return the metrics of these names, or the usual ones. Raises UsageError."""
+def find_metrics(names: Sequence[str | Metric] | None, *, masks: bool) -> tuple[Metric, ...]:
+    """Return the metrics of these names, or the usual ones; a Metric stands for itself. Raises UsageError."""
     chosen = names if names is not None else (*USUAL, *(WITH_MASKS if masks else ()))
-    found = tuple(find_metric(name) for name in dict.fromkeys(chosen))
+    given = (name if isinstance(name, Metric) else find_metric(name) for name in chosen)
+    found = tuple(dict.fromkeys(given))
     if not found:
         raise UsageError(f"no metrics; give at least one of {', '.join(METRICS)}")
     without = [metric.name for metric in found if "masks" in metric.needs]

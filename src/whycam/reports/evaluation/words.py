@@ -46,6 +46,7 @@ FILLS: Mapping[str, str] = {
     "blur": "a blurred image",
     "push-pull": "a push-pull interpolation of what is around them",
     "linear": "a noisy linear interpolation of their neighbours",
+    "zero": "zeros in the model's input units",
 }
 
 _OTHER_CONTROLS = {"blurred random": "Blurred random"}
