@@ -47,6 +47,8 @@ FEW = 4
 """Images of a turn for what takes seconds an image."""
 SOME = 8
 """Images of a turn for ROAD and for the agreement."""
+LONGER = 20
+"""Times our iterations, until the imputed pixels change by less than 0.001."""
 BARE, BARE_LAST = "bare forwards", "bare forwards, channels last"
 OURS = "whycam: insertion, deletion, SRG; blur"
 FLIPPING = "Quantus PixelFlipping, its minimum"
@@ -136,6 +138,17 @@ def quiet_linear(images: Images) -> Filler:
     """Return the fill of ROAD without its noise."""
     with patch.object(fills, "NOISE", 0.0):
         return fills.linear(images)
+
+
+def patient_linear(images: Images) -> Filler:
+    """Return the fill of ROAD without its noise, solved until nothing changes."""
+    filler = quiet_linear(images)
+
+    def fill(rows: Rows, kept: Kept) -> Filled:
+        with patch.object(fills, "ITERATIONS", LONGER * fills.ITERATIONS):
+            return filler(rows, kept)
+
+    return fill
 
 
 # --- Quantus
@@ -350,6 +363,7 @@ def times(place: Place, parts: Sequence[Part], steps: int, rounds: int) -> dict[
             for name, one in runs:
                 taken = place.seconds(one.run, part.images)
                 found.setdefault(name, []).append(taken / one.images)
+                print(f"{name}: {taken:.1f} s for {one.images} images", file=sys.stderr, flush=True)
     return {name: found[name] for name in candidates(parts[0], steps)}
 
 
@@ -447,7 +461,10 @@ def road_lines(part: Part) -> Iterator[str]:
         return agreement(what, theirs.unsqueeze(0), own.unsqueeze(0))
 
     quiet, noisy = mine(quiet_linear(images), untied), mine(fills.linear(images), untied)
-    yield row("ROAD, no ties, no noise", gradcam_road(part, untied, noise=0.0), quiet)
+    theirs = gradcam_road(part, untied, noise=0.0)
+    yield row("ROAD, no ties, no noise", theirs, quiet)
+    patient = mine(patient_linear(images), untied)
+    yield row(f"the same, ours iterated {LONGER} times longer", theirs, patient)
     torch.manual_seed(0)
     yield row("ROAD, no ties, each with its own noise", gradcam_road(part, untied), noisy)
     yield row("whycam's ROAD with noise and without", noisy, quiet)
@@ -495,11 +512,10 @@ def imputed_lines(part: Part) -> Iterator[str]:
         )
         for row, mask in zip(at.tolist(), kept.cpu(), strict=True)
     ]
-    with patch.object(fills, "ITERATIONS", 50 * fills.ITERATIONS):
-        to_the_end = filler(at, kept).cpu()
+    to_the_end = patient_linear(part.images)(at, kept).cpu()
     asked = (
         ("grad-cam's against ours", theirs, mine[0]),
-        ("grad-cam's against ours iterated 50 times longer", theirs, to_the_end),
+        (f"grad-cam's against ours iterated {LONGER} times longer", theirs, to_the_end),
         ("Quantus' against grad-cam's", quantus_gives, torch.stack(theirs)),
     )
     for name, found, own in asked:
