@@ -25,6 +25,7 @@ format: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(RUN) -m benchmarks.peers --out docs/benchmarks.md
 	$(RUN) -m benchmarks.peers_methods --out docs/benchmarks.md
+	$(RUN) -m benchmarks.peers_evaluation --out docs/benchmarks.md
 	$(RUN) -m benchmarks.select_bench --out docs/benchmarks.md
 
 sweep: $(VENV)/.dev

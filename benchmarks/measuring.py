@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 Run = Callable[[Tensor], Any]
-PACKAGES = ("torch", "timm", "grad-cam", "torchcam", "captum")
+PACKAGES = ("torch", "timm", "grad-cam", "torchcam", "captum", "quantus")
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,22 @@ def test_linear_imputation_reaches_across_a_large_hole(monkeypatch):
     assert (filled - ramp).abs().max() < 0.01
 
 
+@pytest.mark.parametrize("size", [16, 24, 31])
+def test_linear_imputation_of_an_image_without_any_pixel_is_its_mean(size, monkeypatch):
+    monkeypatch.setattr(fills, "NOISE", 0.0)
+    images = noise(4, 3, size, size).float() + 1
+    filled = fills.linear(images)(torch.arange(4), torch.zeros(4, size, size, dtype=torch.bool))
+    torch.testing.assert_close(filled, images.mean((2, 3), keepdim=True).expand_as(images))
+
+
+def test_linear_imputation_stays_where_it_is_once_it_is_solved(monkeypatch):
+    monkeypatch.setattr(fills, "NOISE", 0.0)
+    images, kept = noise(2, 3, 24, 24).float(), kept_at_random(3, (24, 24), 0.3)
+    filled = fills.linear(images)(ROWS, kept)
+    monkeypatch.setattr(fills, "ITERATIONS", 20 * fills.ITERATIONS)
+    torch.testing.assert_close(fills.linear(images)(ROWS, kept), filled, atol=1e-4, rtol=0)
+
+
 def test_the_noise_of_an_image_does_not_depend_on_its_neighbours():
     images, kept = noise(3, 1, 6, 6), torch.zeros(1, 6, 6, dtype=torch.bool)
     alone = fills.linear(images[2:])(torch.tensor([0]), kept)

@@ -161,7 +161,10 @@ def _imputed(values: Tensor, known: Tensor, level: int) -> Tensor:
     rest = removed * (_around(values) - degree * values)
     step = inverse * rest
     power = (rest * step).sum(axes, keepdim=True)
+    size = (removed * degree * values.square()).sum(axes, keepdim=True)
+    solved = (8 * torch.finfo(values.dtype).eps) ** 2 * (size + power)
     for _ in range(min(ITERATIONS * 2**level, values[0, 0].numel())):
+        power = power.where(power > solved, 0)  # a step from nothing but rounding could be of any length
         changed = removed * (degree * step - _around(step))
         length = _ratio(power, (step * changed).sum(axes, keepdim=True))
         values = values + length * step
