@@ -4,6 +4,9 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
+# Threads that spin while they wait for each other make a busy machine many times slower.
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: demo test check format bench sweep verify method-pages demo-assets clean
 
 demo: $(VENV)/.core
