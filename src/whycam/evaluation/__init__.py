@@ -1,5 +1,6 @@
 """Can a heatmap be trusted? Metrics, controls, and what may be concluded."""
 
+from whycam.evaluation.cascade import CascadeStep, cascading_randomisation
 from whycam.evaluation.controls import CONTROLS
 from whycam.evaluation.evaluate import evaluate
 from whycam.evaluation.figures import Figure, summarise
@@ -12,12 +13,14 @@ from whycam.evaluation.verdict import Verdict, judge
 __all__ = [
     "CONTROLS",
     "METRICS",
+    "CascadeStep",
     "Evaluation",
     "Figure",
     "Metric",
     "Plan",
     "RunEvaluation",
     "Verdict",
+    "cascading_randomisation",
     "evaluate",
     "evaluate_run",
     "find_metric",
