@@ -1,8 +1,8 @@
 """Time and compare deletion curves and ROAD with the packages that have them: ``make bench``.
 
-The maps are explained once, before anything is timed. All candidates of a turn (one batch of images) run in
-one process, in a new order each time, each beside bare forwards of the same turn: what disturbs the machine
-disturbs both. Weights are random; neither speed nor agreement depends on them.
+The maps are explained once, before anything is timed. All candidates of a turn (a few images) run in one
+process, in a new order each time, each right before or after as many bare forwards as it needs: what disturbs
+the machine disturbs both. Weights are random; neither speed nor agreement depends on them.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from whycam.engine import Inputs, explaining
 from whycam.engine.variants import images_at_once
 from whycam.evaluation import Plan, fills
 from whycam.evaluation.curves import Curves, clean_scores, curves_of, deletion, removed_scores, road
-from whycam.evaluation.evaluate import BATCH, score_of
+from whycam.evaluation.evaluate import score_of
 from whycam.evaluation.fills import Filled, Filler, Kept
 from whycam.evaluation.measuring import LOGIT, PROBABILITY, Batch
 from whycam.evaluation.ranking import correlation, importance, removal_ranks
@@ -44,12 +44,14 @@ ROAD_STEPS = 10
 PERCENTILES = [10, 20, 30, 40, 50, 60, 70, 80, 90]
 """grad-cam's own for ROAD; the shares that ten steps remove between the ends."""
 FEW = 4
-"""Images of a turn for what takes seconds an image."""
+"""Images of a turn: a candidate and its bare forwards must follow each other soon."""
+SLOW_TURNS = 2
+"""Turns of what takes seconds an image."""
 SOME = 8
-"""Images of a turn for ROAD and for the agreement."""
+"""Images for the agreement."""
 LONGER = 20
 """Times our iterations, until the imputed pixels change by less than 0.001."""
-BARE, BARE_LAST = "bare forwards", "bare forwards, channels last"
+BARE = "bare forwards, the usual memory order"
 OURS = "whycam: insertion, deletion, SRG; blur"
 FLIPPING = "Quantus PixelFlipping, its minimum"
 ROAD, THEIR_ROAD = "whycam: ROAD", "grad-cam ROADCombined"
@@ -296,11 +298,11 @@ def share_removed(values: Heatmaps, percentile: int) -> list[list[float]]:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One piece of work: how many images of a turn it takes, and how often each goes through the model."""
+    """One piece of work on a turn's images: how often each goes through the model, and whether it is slow."""
 
-    images: int
     forwards: int
     run: Run
+    slow: bool = False
 
 
 def bare(part: Part, count: int, layout: torch.memory_format) -> Run:
@@ -319,52 +321,65 @@ def bare(part: Part, count: int, layout: torch.memory_format) -> Run:
 
 def candidates(part: Part, steps: int) -> dict[str, Candidate]:
     """Return everything that is timed on a turn's images."""
-    whole, few, some = len(part.images), part.first(FEW), part.first(SOME)
     one, two = metrics_of(THREE, ONE_FILL), metrics_of(THREE, TWO_FILLS)
     by_road = metrics_of(("road",), ("linear",))
-    values, few_values, some_values = (each.important.unsqueeze(1) for each in (part, few, some))
+    values = part.important.unsqueeze(1)
     _, flips = features_in_step(SIZE * SIZE, part.images.shape[1], steps)
     needed = Plan(one, 1, steps).forwards(1)
-    blur, ranked = own_blur(few), on_one_channel(some)
+    blur, ranked = own_blur(part), on_one_channel(part)
     shares = len(PERCENTILES)
     return {
-        BARE: Candidate(whole, needed, bare(part, whole * needed, torch.contiguous_format)),
-        BARE_LAST: Candidate(whole, needed, bare(part, whole * needed, torch.channels_last)),
-        OURS: Candidate(whole, needed, lambda _: ours(part, one, steps)),
+        BARE: Candidate(needed, bare(part, len(part.images) * needed, torch.contiguous_format)),
+        OURS: Candidate(needed, lambda _: ours(part, one, steps)),
         "whycam: the same; blur and push-pull": Candidate(
-            whole, Plan(two, 1, steps).forwards(1), lambda _: ours(part, two, steps)
+            Plan(two, 1, steps).forwards(1), lambda _: ours(part, two, steps), slow=True
         ),
-        FLIPPING: Candidate(whole, flips, lambda _: pixel_flipping(part, values, steps)),
+        FLIPPING: Candidate(flips, lambda _: pixel_flipping(part, values, steps)),
         "Quantus PixelFlipping, its blur": Candidate(
-            len(few.images), flips, lambda _: pixel_flipping(few, few_values, steps, perturb_func=blur)
+            flips, lambda _: pixel_flipping(part, values, steps, perturb_func=blur), slow=True
         ),
         ROAD: Candidate(
-            len(some.images),
-            Plan(by_road, 1, ROAD_STEPS).forwards(1),
-            lambda _: ours(some, by_road, ROAD_STEPS),
+            Plan(by_road, 1, ROAD_STEPS).forwards(1), lambda _: ours(part, by_road, ROAD_STEPS), slow=True
         ),
-        THEIR_ROAD: Candidate(len(some.images), 4 * shares, lambda _: gradcam_road(some, some_values[:, 0])),
-        "Quantus ROAD, one order": Candidate(len(some.images), shares, lambda _: quantus_road(some, ranked)),
+        THEIR_ROAD: Candidate(4 * shares, lambda _: gradcam_road(part, values[:, 0]), slow=True),
+        "Quantus ROAD, one order": Candidate(shares, lambda _: quantus_road(part, ranked), slow=True),
     }
 
 
-def times(place: Place, parts: Sequence[Part], steps: int, rounds: int) -> dict[str, list[float]]:
-    """Return each candidate's seconds an image, turn by turn."""
+@dataclass(frozen=True)
+class Taken:
+    """The seconds an image of a candidate, and of the bare forwards beside it that it needs."""
+
+    seconds: float
+    forwards: float
+
+
+def times(place: Place, parts: Sequence[Part], steps: int, rounds: int) -> dict[str, list[Taken]]:
+    """Return each candidate's times, turn by turn; the slow ones' of the first turns alone."""
     for layout in (torch.contiguous_format, torch.channels_last):
         for _ in range(2):
             bare(parts[0], images_at_once(parts[0].images), layout)(parts[0].images)
     ours(parts[0].first(1), metrics_of(THREE, TWO_FILLS), 2)
     shuffle = Random(0)
-    found: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for part in parts:
-            runs = list(candidates(part, steps).items())
-            shuffle.shuffle(runs)
-            for name, one in runs:
-                taken = place.seconds(one.run, part.images)
-                found.setdefault(name, []).append(taken / one.images)
-                print(f"{name}: {taken:.1f} s for {one.images} images", file=sys.stderr, flush=True)
-    return {name: found[name] for name in candidates(parts[0], steps)}
+    found: dict[str, list[Taken]] = {name: [] for name in candidates(parts[0], steps)}
+    for turn, part in enumerate(list(parts) * rounds):
+        runs = [
+            (name, one) for name, one in candidates(part, steps).items() if turn < SLOW_TURNS or not one.slow
+        ]
+        shuffle.shuffle(runs)
+        for name, one in runs:
+            count = len(part.images)
+            pair = [one.run, bare(part, count * one.forwards, torch.channels_last)]
+            order = [0, 1]
+            shuffle.shuffle(order)
+            taken = {which: place.seconds(pair[which], part.images) for which in order}
+            found[name].append(Taken(taken[0] / count, taken[1] / count))
+            print(
+                f"turn {turn}, {name}: {taken[0]:.1f} s, forwards {taken[1]:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+    return found
 
 
 def spread(values: Sequence[float]) -> str:
@@ -375,24 +390,25 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
-def time_table(seconds: Mapping[str, Sequence[float]], forwards: Mapping[str, int]) -> Iterator[str]:
-    """Write the times: an image's seconds, over the bare forwards that it needs, over whycam's."""
+def time_table(found: Mapping[str, Sequence[Taken]], forwards: Mapping[str, int]) -> Iterator[str]:
+    """Write the times: an image's seconds, over the bare forwards that it needs, and over whycam's.
+
+    The last is by way of the bare forwards beside each: the two were not run right after each other.
+    """
     yield (
-        "| what | forwards an image | s an image | time / bare forwards it needs, channels last | "
-        "the same, contiguous | time / whycam's |"
+        "| what | turns | forwards an image | s an image | time / bare forwards it needs | time / whycam's |"
     )
     yield "| --- | --- | --- | --- | --- | --- |"
+    ratios = {name: [one.seconds / one.forwards for one in values] for name, values in found.items()}
 
-    def over(name: str, other: str, share: float) -> str:
-        pairs = zip(seconds[name], seconds[other], strict=True)
-        return spread([mine / (share * theirs) for mine, theirs in pairs])
+    def needed(name: str) -> float:
+        return forwards[name] * statistics.median(ratios[name])
 
-    for name, values in seconds.items():
+    for name, values in found.items():
         base = ROAD if "ROAD" in name else OURS
-        last, plain = (over(name, bare, forwards[name] / forwards[bare]) for bare in (BARE_LAST, BARE))
-        by_ours = "" if name in (BARE, BARE_LAST) else over(name, base, 1.0)
-        taken = f"{forwards[name]} | {statistics.median(values):.3g}"
-        yield f"| {name} | {taken} | {last} | {plain} | {by_ours} |"
+        taken = f"{forwards[name]} | {statistics.median(one.seconds for one in values):.3g}"
+        by_ours = "" if name == BARE else f"{needed(name) / needed(base):.2f}"
+        yield (f"| {name} | {len(values)} | {taken} | {spread(ratios[name])} | {by_ours} |")
 
 
 # --- agreement
@@ -600,20 +616,23 @@ def _ties(part: Part) -> Iterator[str]:
 # --- page
 
 
-def lines(place: Place, arguments: argparse.Namespace) -> Iterator[str]:
-    """Measure; give the page's lines."""
+def time_lines(place: Place, arguments: argparse.Namespace) -> Iterator[str]:
+    """Time everything; give the page's lines."""
     model = place.model(arguments.model)
-    parts = make_parts(place, model, arguments.layer, arguments.images, BATCH)
-    some = parts[0].first(SOME)
+    parts = make_parts(place, model, arguments.layer, arguments.images, FEW)
     yield (
         f"{arguments.model}, {arguments.images} images of {SIZE} x {SIZE} pixels, {arguments.steps} steps, "
-        f"{arguments.rounds} rounds of {len(parts)} turns."
+        f"{arguments.rounds * len(parts)} turns."
     )
     yield ""
-    if arguments.rounds:
-        needs = {name: one.forwards for name, one in candidates(parts[0], arguments.steps).items()}
-        yield from time_table(times(place, parts, arguments.steps, arguments.rounds), needs)
-        yield ""
+    needs = {name: one.forwards for name, one in candidates(parts[0], arguments.steps).items()}
+    yield from time_table(times(place, parts, arguments.steps, arguments.rounds), needs)
+
+
+def agreement_lines(place: Place, arguments: argparse.Namespace) -> Iterator[str]:
+    """Compare curves, figures and imputed pixels; give the page's lines."""
+    model = place.model(arguments.model)
+    (some,) = make_parts(place, model, arguments.layer, SOME, SOME)
     yield f"| curves of {len(some.images)} images | largest difference | ours move by | correlation |"
     yield "| --- | --- | --- | --- |"
     yield from curve_lines(some, arguments.steps)
@@ -623,6 +642,9 @@ def lines(place: Place, arguments: argparse.Namespace) -> Iterator[str]:
     yield from facts(some, arguments.steps)
 
 
+PARTS = {"times": time_lines, "agreement": agreement_lines}
+
+
 def main() -> None:
     """Measure, print, and put the tables into the page where asked."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -630,21 +652,23 @@ def main() -> None:
     parser.add_argument("--layer", default="layer4")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3, help="0: only the agreement")
-    parser.add_argument("--out", type=Path, help="a Markdown file with <!-- evaluation --> around the tables")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--only", choices=PARTS, help="make this part alone")
+    parser.add_argument("--out", type=Path, help="a Markdown file with each part's marks around its tables")
     measuring.add_place(parser)
     arguments = parser.parse_args()
     place = measuring.place_of(arguments)
     if place.dtype != torch.float32:
         sys.exit("Quantus and grad-cam's ROAD give the model float32; leave --dtype out")
     warnings.simplefilter("ignore")
-    made = [place.describe(), ""]
-    print(made[0])
-    for line in lines(place, arguments):
-        print(line, flush=True)
-        made.append(line)
-    if arguments.out:
-        measuring.put_into(arguments.out, "evaluation", made)
+    for name in [arguments.only] if arguments.only else PARTS:
+        made = [place.describe(), ""]
+        print(made[0])
+        for line in PARTS[name](place, arguments):
+            print(line, flush=True)
+            made.append(line)
+        if arguments.out:
+            measuring.put_into(arguments.out, f"evaluation {name}", made)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ import torch
 from benchmarks.measuring import Place
 from benchmarks.peers_evaluation import (
     BARE,
-    BARE_LAST,
     OURS,
     TARGET,
     Part,
+    Taken,
     agreement,
     bare,
     distinct,
@@ -99,12 +99,16 @@ def test_bare_forwards_give_the_model_exactly_the_images_asked_for(layout) -> No
     assert part.model.seen == 500
 
 
-def test_a_time_is_divided_by_the_bare_forwards_that_it_needs() -> None:
-    seconds = {BARE: [6.0], BARE_LAST: [4.0], OURS: [5.0], "twice the forwards": [16.0]}
-    forwards = {BARE: 40, BARE_LAST: 40, OURS: 40, "twice the forwards": 80}
-    rows = list(time_table(seconds, forwards))
-    assert rows[4] == f"| {OURS} | 40 | 5 | 1.25 (once) | 0.833 (once) | 1 (once) |"
-    assert rows[5] == "| twice the forwards | 80 | 16 | 2 (once) | 1.33 (once) | 3.2 (once) |"
+def test_a_time_is_divided_by_the_bare_forwards_beside_it() -> None:
+    found = {
+        BARE: [Taken(6.0, 4.0)],
+        OURS: [Taken(5.0, 4.0), Taken(12.0, 8.0), Taken(2.5, 2.0)],
+        "a quarter of the forwards": [Taken(2.0, 1.0)],
+    }
+    rows = list(time_table(found, {BARE: 40, OURS: 40, "a quarter of the forwards": 10}))
+    assert rows[2] == f"| {BARE} | 1 | 40 | 6 | 1.5 (once) |  |"
+    assert rows[3] == f"| {OURS} | 3 | 40 | 5 | 1.25 (1.25 to 1.5) | 1.00 |"
+    assert rows[4] == "| a quarter of the forwards | 1 | 10 | 2 | 2 (once) | 0.40 |"
 
 
 def test_agreement_tells_the_largest_difference_and_how_far_ours_moves() -> None:
