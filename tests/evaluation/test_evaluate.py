@@ -70,7 +70,7 @@ def test_a_metric_itself_is_measured_under_the_fills_that_it_has(network):
 def test_an_evaluation_does_not_go_on_behind_one_of_other_fills(network, tmp_path):
     place, zero = tmp_path / "log", replace(METRICS["srg"], fills=("zero",))
     evaluate(network, IMAGES, ["gradcam"], metrics=["srg"], steps=3, keep=place)
-    with pytest.raises(RunError, match="another metrics"):
+    with pytest.raises(RunError, match="other settings: metrics was"):
         evaluate(network, IMAGES, ["gradcam"], metrics=[zero], steps=3, keep=place)
 
 
