@@ -65,7 +65,7 @@ def whycam(
 def main() -> NoReturn:
     """Run the command line with the process's arguments, and exit with its code."""
     # before PyTorch is imported: threads that spin while they wait for each other make a forward on a busy
-    # machine three times slower, and save nothing that could be measured on a quiet one
+    # machine three times slower, and save a few percent at most on a quiet one
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(run(sys.argv[1:]))
 

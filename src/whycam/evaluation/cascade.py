@@ -41,21 +41,19 @@ def cascading_randomisation(
     one copy. The model is left as it came. Raises a WhycamError. Source: Adebayo 2018.
     """
     module, inputs, _ = ready(model, images)
-    first = {
-        method: explain_methods(module, inputs, [method], target=target, layer=layer, batch_size=batch_size)[
-            0
-        ]
+    first = [
+        explain_methods(module, inputs, [method], target=target, layer=layer, batch_size=batch_size)[0]
         for method in methods
-    }
+    ]
     steps = []
     for name, copy in cascade(module, seed=seed):
         progress(name)
         moved = {}
-        for method, own in first.items():
+        for own in first:
             again = explain_methods(
-                copy, inputs, [method], target=own.targets, layer=_layers_of(own), batch_size=batch_size
+                copy, inputs, [own.method], target=own.targets, layer=_layers_of(own), batch_size=batch_size
             )[0]
-            moved[method] = summarise(randomisation(own.maps, again.maps).tolist(), seed=seed)
+            moved[own.method] = summarise(randomisation(own.maps, again.maps).tolist(), seed=seed)
         steps.append(CascadeStep(name, moved))
     return steps
 
